@@ -1,0 +1,146 @@
+"""The configuration of a run: one frozen model per part, read here, passed on as plain values."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mask2former.tasks import Task
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Part(BaseModel):
+    """Unknown keys and later changes are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Backbone(Part):
+    name: str = Field(description="resnet50, swin_tiny, ... or any timm model with feature maps")
+    pretrained: bool = Field(description="start from ImageNet weights, downloaded through timm")
+    norm: Literal["frozen", "sync", "batch"] = Field(
+        default="frozen",
+        description="batch norm: fixed statistics, statistics over all ranks, or of one rank",
+    )
+    drop_path: Fraction = Field(default=0.0, description="stochastic depth of the last block")
+
+
+class Model(Part):
+    backbone: Backbone
+    num_queries: Positive = 100
+    hidden_dim: Positive = 256
+    num_heads: Positive = 8
+    encoder_layers: Positive = 6
+    encoder_feedforward_dim: Positive = 1024
+    decoder_layers: Positive = 9
+    decoder_feedforward_dim: Positive = 2048
+
+
+class Loss(Part):
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = Field(default=0.1, description="inside the class loss's average")
+    num_points: Positive = 12544
+    oversample_ratio: float = Field(default=3.0, ge=1)
+    importance_ratio: Fraction = 0.75
+
+
+class LargeScaleJitter(Part):
+    """Flip, resize by a random scale of `crop`, crop or pad to exactly `crop`."""
+
+    kind: Literal["large_scale_jitter"] = "large_scale_jitter"
+    crop: tuple[Positive, Positive] = Field(default=(1024, 1024), description="(height, width)")
+    min_scale: float = Field(default=0.1, gt=0)
+    max_scale: float = Field(default=2.0, gt=0)
+    flip_probability: Fraction = 0.5
+    color_jitter: bool = False
+
+
+class ShortestEdgeCrop(Part):
+    """Resize to a random shortest edge, crop, colour jitter, flip, pad."""
+
+    kind: Literal["shortest_edge_crop"] = "shortest_edge_crop"
+    short_sides: tuple[Positive, ...] = Field(description="pixels; one is drawn per image")
+    max_long_side: Positive
+    crop: tuple[Positive, Positive] = Field(description="(height, width)")
+    flip_probability: Fraction = 0.5
+    color_jitter: bool = True
+    pad_to_crop: bool = True
+
+
+class TestSize(Part):
+    """Size of images in evaluation and prediction."""
+
+    __test__ = False
+
+    short_side: Positive = 800
+    max_long_side: Positive = 1333
+
+
+class Data(Part):
+    path: Path | None = None
+    train_split: str = "train"
+    val_split: str | None = Field(default=None, description="none: val, valid or validation")
+    ignore_index: int = Field(default=255, description="value of PNG masks that is not scored")
+    augmentation: Annotated[LargeScaleJitter | ShortestEdgeCrop, Field(discriminator="kind")]
+    test_size: TestSize = TestSize()
+    workers: int = Field(default=4, ge=0, description="loader processes per rank")
+
+
+class Optimizer(Part):
+    learning_rate: float = Field(default=1e-4, gt=0)
+    backbone_learning_rate_factor: float = Field(default=0.1, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float = Field(default=0.01, gt=0, description="L2 norm over all gradients")
+
+
+class Schedule(Part):
+    kind: Literal["poly", "step"]
+    power: float = Field(default=0.9, gt=0, description="of the poly schedule")
+    milestones: tuple[Fraction, ...] = Field(
+        default=(), description="of the step schedule, as fractions of the run; x 0.1 at each"
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="linear, from 0")
+
+
+class Training(Part):
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    batch_size: Positive = Field(default=16, description="images per step, over all ranks")
+    eval_every: Positive | None = Field(default=None, description="steps; none: 10 times a run")
+    log_every: Positive = 20
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        default="auto", description="auto: bf16-mixed on a GPU that has it, else 32-true"
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def has_one_length(self) -> "Training":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"steps = {self.steps} and epochs = {self.epochs}; give exactly one of the two"
+            )
+        return self
+
+
+class Inference(Part):
+    panoptic_score_threshold: Fraction = 0.8
+    panoptic_overlap_threshold: Fraction = 0.8
+    max_instances: Positive = 100
+
+
+class Run(Part):
+    """Everything that a training run needs, and that its checkpoint carries."""
+
+    preset: str
+    task: Task
+    model: Model
+    loss: Loss = Loss()
+    data: Data
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule
+    training: Training
+    inference: Inference = Inference()

@@ -1,0 +1,49 @@
+"""What is annotated on one image, as the file says it: objects that may overlap, or a map of ids."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object: polygons (several parts are one union) or a COCO run-length encoding."""
+
+    class_id: int
+    mask: tuple[NDArray[np.float64], ...] | dict
+    """Polygons, each (n, 2) as (x, y) in pixels of the upright image, or a compressed RLE."""
+    is_crowd: bool
+    area: float
+    """In pixels, as in the file."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects of one image, in file order."""
+
+    height: int
+    width: int
+    items: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class SegmentLabel:
+    """What a value of the id map means."""
+
+    id: int
+    class_id: int
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentMap:
+    """One id per pixel. Pixels whose id no segment lists are unlabelled."""
+
+    ids: NDArray[np.int32]
+    """(height, width)"""
+    segments: tuple[SegmentLabel, ...]
+
+
+Annotations: TypeAlias = Instances | SegmentMap

@@ -1,0 +1,44 @@
+"""One split of a data set: which images, and what is annotated on each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mask2former.data.annotations import Annotations
+from mask2former.tasks import Task
+from mask2former.types import Classes
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image, cheap to hold: nothing is decoded yet."""
+
+    image_id: int | str
+    image_path: Path
+    annotation: Any
+    """Whatever the format's `decode` needs: raw JSON objects, a path of a PNG."""
+    height: int | None = None
+    """As the annotation file says; none when it does not."""
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The records of one split, and how to read them."""
+
+    format: str
+    folder: Path
+    split: str
+    classes: Classes
+    tasks: tuple[Task, ...]
+    """What the annotations can train and score; the natural one first."""
+    records: Sequence[Record]
+    decode: Callable[[Record], Annotations]
+    """Reads a record's annotations; picklable."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def annotations(self, index: int) -> Annotations:
+        return self.decode(self.records[index])
