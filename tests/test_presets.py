@@ -1,0 +1,140 @@
+"""Presets against the published values, written here by hand from the specification."""
+
+import pytest
+
+from mask2former.config import LargeScaleJitter, Run, ShortestEdgeCrop
+from mask2former.presets import (
+    PUBLISHED_BACKBONES,
+    all_presets,
+    find_preset,
+    published_backbone,
+    short_sides,
+)
+
+COCO = [name for name in all_presets() if name.startswith("coco-")]
+
+
+def test_the_presets_are_these() -> None:
+    backbones = ["resnet50", "resnet101", "swin-tiny", "swin-small", "swin-base", "swin-large"]
+    assert list(all_presets()) == [
+        "instance", "panoptic", "semantic", "tiny",
+        *(f"coco-instance-{backbone}" for backbone in backbones),
+        *(f"coco-panoptic-{backbone}" for backbone in backbones),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(all_presets()))
+def test_every_preset_is_a_complete_run_of_its_tasks(name: str) -> None:
+    preset = find_preset(name)
+    for task in preset.tasks:
+        run = preset.run(task)
+        assert isinstance(run, Run)
+        assert (run.preset, run.task) == (name, task)
+        assert run.model.hidden_dim % run.model.num_heads == 0
+        assert run.model.hidden_dim % 32 == 0  # group norm has 32 groups
+
+
+@pytest.mark.parametrize("name", COCO)
+def test_coco_recipe_is_the_published_one(name: str) -> None:
+    # specification 1.1 and 1.2, rows 30-43
+    run = find_preset(name).run()
+    large = name.endswith("swin-large")
+    assert run.training.steps == (737500 if large else 368750)
+    assert run.training.batch_size == 16
+    assert run.training.eval_every == 5000
+    assert run.schedule.kind == "step"
+    assert run.schedule.warmup_steps == 0
+    steps = [round(fraction * run.training.steps) for fraction in run.schedule.milestones]
+    assert steps == ([655556, 710184] if large else [327778, 355092])
+    assert run.data.augmentation == LargeScaleJitter(
+        crop=(1024, 1024), min_scale=0.1, max_scale=2.0, flip_probability=0.5, color_jitter=False
+    )
+    assert (run.data.test_size.short_side, run.data.test_size.max_long_side) == (800, 1333)
+    assert run.model.num_queries == (200 if large else 100)
+
+
+@pytest.mark.parametrize("name", [*COCO, "instance", "panoptic", "semantic"])
+def test_network_loss_and_optimizer_are_the_published_ones(name: str) -> None:
+    # specification 1.1
+    run = find_preset(name).run()
+    network = run.model.model_dump(exclude={"backbone", "num_queries"})
+    assert network == {
+        "hidden_dim": 256, "num_heads": 8, "encoder_layers": 6, "encoder_feedforward_dim": 1024,
+        "decoder_layers": 9, "decoder_feedforward_dim": 2048,
+    }  # fmt: skip
+    assert run.loss.model_dump() == {
+        "class_weight": 2.0, "mask_weight": 5.0, "dice_weight": 5.0, "no_object_weight": 0.1,
+        "num_points": 12544, "oversample_ratio": 3.0, "importance_ratio": 0.75,
+    }  # fmt: skip
+    assert run.optimizer.model_dump() == {
+        "learning_rate": 1e-4, "backbone_learning_rate_factor": 0.1, "weight_decay": 0.05,
+        "clip_norm": 0.01,
+    }  # fmt: skip
+    assert run.inference.model_dump() == {
+        "panoptic_score_threshold": 0.8, "panoptic_overlap_threshold": 0.8, "max_instances": 100,
+    }  # fmt: skip
+
+
+def test_backbones_are_the_published_ones() -> None:
+    for name, backbone in PUBLISHED_BACKBONES.items():
+        assert backbone.name == name
+        assert backbone.pretrained
+        assert backbone.norm == "frozen"
+        assert backbone.drop_path == (0.3 if name.startswith("swin") else 0.0)
+
+
+def test_any_other_backbone_is_pretrained_without_drop_path() -> None:
+    backbone = published_backbone("convnext_tiny")
+    assert (backbone.name, backbone.pretrained, backbone.drop_path) == ("convnext_tiny", True, 0.0)
+
+
+def test_short_sides_are_the_published_lists() -> None:
+    # specification 1.1: L512 and L640, int(0.1 * tenth * base)
+    assert short_sides(512) == (
+        256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024,
+    )  # fmt: skip
+    assert short_sides(640) == tuple(range(320, 1281, 64))
+    # L1024 and L2048
+    assert short_sides(1024)[:4] == (512, 614, 716, 819)
+    assert short_sides(2048) == (
+        1024, 1228, 1433, 1638, 1843, 2048, 2252, 2457, 2662, 2867, 3072, 3276, 3481, 3686, 3891,
+        4096,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "side"), [("semantic", 512), ("instance", 640), ("panoptic", 640)]
+)
+def test_folder_recipe_crops_as_published_for_ade20k(task: str, side: int) -> None:
+    # specification 1.2, rows 1, 3 and 6
+    run = find_preset(task).run()
+    assert run.schedule.kind == "poly"
+    assert run.schedule.power == 0.9
+    assert run.data.augmentation == ShortestEdgeCrop(
+        short_sides=short_sides(side),
+        max_long_side={512: 2048, 640: 2560}[side],
+        crop=(side, side),
+        flip_probability=0.5,
+        color_jitter=True,
+        pad_to_crop=True,
+    )
+    assert run.data.test_size.short_side == side
+    assert run.data.test_size.max_long_side == {512: 2048, 640: 2560}[side]
+
+
+def test_published_results_are_those_of_the_table() -> None:
+    # specification 1.2, rows 31, 30, 36, 35, 33, 34 (AP) and 38, 37, 43, 42, 40, 41 (PQ)
+    results = [dict(find_preset(name).published) for name in COCO]
+    assert results == [
+        {"AP": 43.7}, {"AP": 44.2}, {"AP": 45.0}, {"AP": 46.3}, {"AP": 48.1}, {"AP": 50.1},
+        {"PQ": 51.9}, {"PQ": 52.6}, {"PQ": 53.2}, {"PQ": 54.6}, {"PQ": 56.4}, {"PQ": 57.8},
+    ]  # fmt: skip
+
+
+def test_tiny_downloads_nothing_and_trains_every_task() -> None:
+    assert not find_preset("tiny").run().model.backbone.pretrained
+    assert find_preset("tiny").tasks == ("semantic", "instance", "panoptic")
+
+
+def test_names_may_be_written_with_underscores() -> None:
+    assert find_preset("coco_panoptic_swin_tiny") is find_preset("coco-panoptic-swin-tiny")
