@@ -1,0 +1,52 @@
+"""`mask2former evaluate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mask2former.cli.options import Device, Json, TaskName, Weights
+from mask2former.cli.report import Report, percent
+
+if TYPE_CHECKING:
+    from mask2former.evaluation.evaluate import Evaluation
+
+
+def evaluate(
+    weights: Weights,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Data set, in any common format.")],
+    split: Annotated[str, typer.Option(metavar="NAME", help="Of the data set.")] = "val",
+    task: TaskName = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a trained model on a data set, in total and for each class."""
+    report = Report(as_json)
+    with report.working():
+        from mask2former.data.open import open_dataset
+        from mask2former.evaluation.evaluate import evaluate as score
+        from mask2former.inference.segmenter import Segmenter
+
+        dataset = open_dataset(data, split)
+        result = score(Segmenter.load(weights, device=device), dataset, task)
+    show_evaluation(report, result)
+    report.finish(
+        {
+            "task": result.task,
+            "images": result.images,
+            "metrics": result.metrics,
+            "per_class": result.per_class,
+            "speed": result.speed,
+        },
+        ["mask2former", "predict", "--weights", weights, str(data), "--output", "predictions"],
+    )
+
+
+def show_evaluation(report: Report, result: "Evaluation") -> None:
+    """Metrics in total, then of each class, in percent."""
+    report.text(f"{result.task}, {result.images} images")
+    report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
+    names = list(dict.fromkeys(name for row in result.per_class.values() for name in row))
+    rows = [[c, *(percent(row.get(n)) for n in names)] for c, row in result.per_class.items()]
+    report.text("")
+    report.table(["class", *names], rows)

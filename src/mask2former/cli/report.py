@@ -1,0 +1,73 @@
+"""What a command says: text and tables for people, or one JSON object for programs."""
+
+import dataclasses
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Report:
+    """Text goes to standard output, or out of the way of the JSON object to standard error."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, markup=False, highlight=False, emoji=False)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While libraries run: what they print does not reach the JSON reader."""
+        if self._as_json:
+            with redirect_stdout(sys.stderr):
+                yield
+        else:
+            yield
+
+    def text(self, line: str) -> None:
+        """One line, never wrapped, so that paths and commands can be copied."""
+        self._console.print(line, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under their columns; the first is never broken, numbers are aligned right."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, column in enumerate(columns):
+            numeric = i > 0 and all(_looks_numeric(row[i]) for row in rows)
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    def finish(self, answer: Mapping[str, Any], next_command: Sequence[str]) -> None:
+        """The object for programs; for people, the command to type next."""
+        self.text(f"\nnext: {shlex.join(next_command)}")
+        if self._as_json:
+            sys.stdout.write(json.dumps(as_plain(answer), indent=2, allow_nan=False) + "\n")
+
+
+def as_plain(value: Any) -> Any:
+    """Values that JSON has: a path is text, a number that is not finite is null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def percent(value: float | None) -> str:
+    """One decimal, as results are published; a dash for what cannot be computed."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+def _looks_numeric(cell: str) -> bool:
+    return cell.replace(".", "", 1).replace("-", "", 1).isdigit() or cell in ("", "-")

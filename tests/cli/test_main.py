@@ -1,0 +1,174 @@
+"""Exit codes, messages, and how fast help answers."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mask2former.cli import main as cli
+from mask2former.cli.main import BAD_INPUT, FAILED, INTERRUPTED, OK, main
+
+
+def raising(error: BaseException):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """Makes the whole program raise an error, from inside this package or from outside of it."""
+
+    def replace(error: BaseException, module: str) -> None:
+        scope = {"__name__": module, "error": error}
+        exec("def app(**_): raise error", scope)  # noqa: S102 - a frame of another module
+        monkeypatch.setattr(cli, "app", scope["app"])
+
+    monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+    return replace
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == OK
+    shown = capsys.readouterr().out
+    for command in ("quickstart", "train", "evaluate", "predict", "presets", "doctor"):
+        assert command in shown
+
+
+def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == OK
+    assert "Usage: mask2former" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train", "--wieghts", "x"], "No such option: --wieghts; did you mean --weights?"),
+        (["train", "--task", "semantik"], "no task semantik; did you mean semantic?"),
+        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["evaluate"], "Missing option '--weights'"),
+        (["presets", "tyni"], "no preset tyni; did you mean tiny?"),
+        (["train", "--preset", "tyni"], "no preset tyni; did you mean tiny?"),
+        (["train"], "no data; give --data DIR"),
+        (["train", "--resume"], "--resume needs the run to go on with; give --output RUN"),
+        (["train", "--resume", "--output", "nowhere"], "no run to resume in nowhere"),
+        (["train", "--set", "data.workers"], "is not key=value"),
+        (["train", "--config", "nowhere.yaml"], "no configuration at nowhere.yaml"),
+        (
+            ["train", "--preset", "instance", "--set", "model.num_querys=3"],
+            "model.num_querys: not a key of model; did you mean num_queries?",
+        ),
+    ],
+)
+def test_a_wrong_call_is_one_message_and_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == BAD_INPUT
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "module", "code", "message"),
+    [
+        (ValueError("no images in x"), "mask2former.data.open", BAD_INPUT, "error: no images in x"),
+        (FileNotFoundError("no folder x"), "PIL.Image", BAD_INPUT, "error: no folder x"),
+        (ValueError("axes"), "numpy", FAILED, "error: ValueError: axes (set MASK2FORMER_DEBUG=1"),
+        (RuntimeError("out of\nmemory"), "torch", FAILED, "error: RuntimeError: out of memory (se"),
+        (KeyError("x"), "mask2former.data.open", FAILED, "error: KeyError: 'x' (set MASK2FORMER"),
+        (
+            ModuleNotFoundError("No module named 'lightning'", name="lightning"),
+            "mask2former.training.train",
+            FAILED,
+            "error: this command needs lightning; run: pip install 'mask2former[train]'",
+        ),
+    ],
+)
+def test_an_error_becomes_one_line_and_a_code(
+    error: Exception,
+    module: str,
+    code: int,
+    message: str,
+    failing,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing(error, module)
+    assert main(["doctor"]) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_the_traceback_comes_when_asked_for(
+    failing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(RuntimeError("broken"), "torch")
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    assert main(["doctor"]) == FAILED
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_failure_report(failing, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(KeyboardInterrupt(), "torch")
+    assert main(["doctor"]) == INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from mask2former.cli.main import main; main(['train', '--help']); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    loaded = set(done.stderr.split())
+    assert "typer" in loaded
+    assert not loaded & {"torch", "numpy", "timm", "lightning", "yaml", "scipy"}
+
+
+def test_help_answers_in_half_a_second() -> None:
+    # The least of five keeps a busy machine out of the measurement.
+    command = [sys.executable, "-c", "from mask2former.cli.main import main; main(['--help'])"]
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True, timeout=60)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_presets_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "--json"]) == OK
+    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)["presets"]}
+    assert listed["coco-instance-swin-large"] == {
+        "name": "coco-instance-swin-large",
+        "tasks": ["instance"],
+        "data": "COCO",
+        "backbone": "swin_large",
+        "steps": 737500,
+        "batch_size": 16,
+        "schedule": "step",
+        "published": {"AP": 50.1},
+    }
+
+
+def test_one_preset_is_shown_as_yaml_that_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "coco-panoptic-resnet50"]) == OK
+    shown = capsys.readouterr().out
+    assert "  num_queries: 100\n" in shown
+    assert "next: mask2former train --preset coco-panoptic-resnet50 --data DIR" in shown
+
+
+def test_doctor_reports_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["versions"]["torch"]
+    assert found["devices"][-1]["name"] == "cpu"
+    assert found["threads"] >= 1
