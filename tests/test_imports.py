@@ -21,7 +21,7 @@ LAYERS = (
     {"evaluation"},
     {"training"},
     {"export", "serving", "doctor"},
-    {"cli"},
+    {"cli", "__main__"},
 )
 HEIGHTS = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = {"model", "loss", "data"}
