@@ -36,9 +36,7 @@ def jitter_colors(
     return image
 
 
-def shift_brightness(
-    image: UInt8[np.ndarray, "h w 3"], shift: float
-) -> UInt8[np.ndarray, "h w 3"]:
+def shift_brightness(image: UInt8[np.ndarray, "h w 3"], shift: float) -> UInt8[np.ndarray, "h w 3"]:
     return _look_up(image, BYTES + np.float32(shift))
 
 

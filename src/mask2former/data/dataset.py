@@ -21,6 +21,8 @@ class Record:
     height: int | None = None
     """As the annotation file says; none when it does not."""
     width: int | None = None
+    num_objects: int | None = None
+    """Objects that are no crowds, of instance data sets; none for the others."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mask2former.masks.id_maps import rgb_to_ids
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B")
+QUARTER_TURNS = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
 BROKEN_FILE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error)
 """What Pillow raises for damaged files."""
 
@@ -45,6 +47,18 @@ def read_image(
         f"{path} has size (h, w) = {_size(upright)}{turned} but its annotations were made at "
         f"{annotated_size}; give the image that was annotated, or correct the annotations"
     )
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright picture in pixels, from the head of the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no picture.
+    """
+    with _open(path) as image:
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+        return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
 def read_label_map(path: Path) -> NDArray[np.integer]:
@@ -85,19 +99,33 @@ def read_panoptic_ids(path: Path) -> Int32[np.ndarray, "h w"]:
 
 
 def _load(path: Path) -> Image.Image:
+    image = _open(path)
+    try:
+        with image:
+            image.load()
+            return image
+    except BROKEN_FILE_ERRORS as error:
+        raise _broken(path, error) from error
+
+
+def _open(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"no image file at {path}; restore it or correct the path")
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        return Image.open(path)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to read at once ({error}); cut it into tiles")
-    except BROKEN_FILE_ERRORS as error:
         raise ValueError(
-            f"cannot read {path} as an image ({error}); it is damaged or not an image: "
-            f"replace it or take it out of the data set"
+            f"{path} is too large to read at once ({error}); cut it into tiles"
         ) from error
+    except BROKEN_FILE_ERRORS as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"cannot read {path} as an image ({error}); it is damaged or not an image: "
+        f"replace it or take it out of the data set"
+    )
 
 
 def _size(image: Image.Image) -> tuple[int, int]:

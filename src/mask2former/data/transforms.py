@@ -35,6 +35,7 @@ def augment_image(
 
     Args:
         image: RGB, of size `geometry.source`.
+        geometry: What is kept of it, and where it goes.
         color_generator: Draws the colour jitter; none leaves colours as they are.
 
     Returns:
@@ -119,9 +120,7 @@ def annotation_size(annotations: Annotations) -> Size:
     return (annotations.ids.shape[0], annotations.ids.shape[1])
 
 
-def nearest_pixels(
-    source: int, resized: int, rule: NearestRule
-) -> Int64[np.ndarray, " resized"]:
+def nearest_pixels(source: int, resized: int, rule: NearestRule) -> Int64[np.ndarray, " resized"]:
     """The source pixel of each pixel along one resized axis.
 
     Pillow and torch resize the positions themselves, so that rounding is theirs.
@@ -149,9 +148,7 @@ def _nearest_crop(
     return rows, columns
 
 
-def _instances_target(
-    annotations: Instances, geometry: Geometry, keep_emptied: bool
-) -> Target:
+def _instances_target(annotations: Instances, geometry: Geometry, keep_emptied: bool) -> Target:
     scale_xy, shift_xy = geometry.point_map
     height, width = geometry.crop
     pixels = _nearest_crop(geometry, "centre")

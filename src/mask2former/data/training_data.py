@@ -1,0 +1,109 @@
+"""Training samples of a data set, each a function of (image, seed) and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from mask2former.data.dataset import Dataset
+from mask2former.data.derive import for_task
+from mask2former.data.geometry import Geometry, Size
+from mask2former.data.images import read_image, read_image_size
+from mask2former.data.records import SelectedRecords
+from mask2former.data.sampling import Request
+from mask2former.data.transforms import annotation_size, augment_image, make_target
+from mask2former.tasks import Task
+from mask2former.types import Sample
+
+
+class TrainingData(torch.utils.data.Dataset[Sample]):
+    """Reads, augments and converts; indexed by requests from `TrainingBatches`.
+
+    No state and no global random numbers: a resumed run, and any number of loader processes,
+    give the same samples. An image that cannot be read stops training with its path.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        task: Task,
+        *,
+        draw_geometry: Callable[[Size, np.random.Generator], Geometry],
+        color_jitter: bool,
+        keep_emptied: bool,
+    ) -> None:
+        """Derive the task's annotations and leave out images without objects.
+
+        Args:
+            dataset: The training split; its annotations are converted for `task`.
+            task: What is trained.
+            draw_geometry: `large_scale_jitter` or `shortest_edge_crop` with its arguments bound.
+            color_jitter: Change colours at random.
+            keep_emptied: See `transforms.make_target`; `transforms.keeps_emptied` is the authors'.
+
+        Raises:
+            ValueError: The data set cannot serve the task, or has no image to train on.
+        """
+        self.dataset = without_empty_images(for_task(dataset, task))
+        self.task: Task = task
+        self.draw_geometry = draw_geometry
+        self.color_jitter = color_jitter
+        self.keep_emptied = keep_emptied
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, request: Request) -> Sample:
+        index, seed = request
+        generator = np.random.default_rng(seed)
+        record = self.dataset.records[index]
+        annotations = self.dataset.decode(record)
+        size = annotation_size(annotations)
+        image = read_image(record.image_path, annotated_size=size)
+        geometry = self.draw_geometry(size, generator)
+        return Sample(
+            image=augment_image(image, geometry, generator if self.color_jitter else None),
+            target=make_target(annotations, geometry, self.task, keep_emptied=self.keep_emptied),
+            image_id=record.image_id,
+        )
+
+
+def without_empty_images(dataset: Dataset) -> Dataset:
+    """Leave out the images of an instance data set that show no object, or crowds only.
+
+    Only training does so; evaluation scores every image. Data sets of other formats stay as they
+    are, also when they are trained for instances.
+
+    Raises:
+        ValueError: No image is left.
+
+    Source:
+        detectron2 `filter_images_with_only_crowd_annotations`: COCO's 118287 training images
+        become 117266.
+    """
+    kept = [i for i, record in enumerate(dataset.records) if record.num_objects != 0]
+    if not kept:
+        raise ValueError(
+            f"split {dataset.split!r} of {dataset.folder} has {len(dataset)} images and none with "
+            f"an object; annotate some or choose another split to train on"
+        )
+    if len(kept) == len(dataset):
+        return dataset
+    return replace(dataset, records=SelectedRecords(dataset.records, kept))
+
+
+def landscape_flags(dataset: Dataset) -> Bool[np.ndarray, " images"]:
+    """Whether each image is wider than high, by the annotation file or, if it is silent, the image.
+
+    Source:
+        detectron2 groups batches by the original size of the data set, not by that of the crop.
+    """
+    sizes = [
+        (record.height, record.width)
+        if record.height is not None and record.width is not None
+        else read_image_size(record.image_path)
+        for record in dataset.records
+    ]
+    return np.array([width > height for height, width in sizes], bool)
