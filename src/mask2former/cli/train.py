@@ -1,14 +1,21 @@
 """`mask2former train`."""
 
-from collections.abc import Sequence
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mask2former.cli.options import Device, Json, TaskName
 from mask2former.cli.report import Report, percent
 from mask2former.tasks import Task
+
+if TYPE_CHECKING:
+    from mask2former.config import Run
+
+NO_DATA = "no data; give --data DIR, or data.path in the configuration"
 
 
 def train(
@@ -50,18 +57,10 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train on a folder: format, task and classes come from the data."""
-    from mask2former.config_io import (
-        compose_run,
-        merge,
-        parse_overrides,
-        read_changes,
-        without_none,
-    )
     from mask2former.presets import RANDOM_WEIGHTS, published_backbone
 
     if resume:
         output, config = _interrupted(output, config)
-    changes = {} if config is None else read_changes(config)
     named = {
         "preset": preset,
         "task": task,
@@ -69,16 +68,10 @@ def train(
         "model": {"backbone": published_backbone(backbone).model_dump() if backbone else None},
         "training": {"epochs": epochs, "steps": steps, "batch_size": batch},
     }
-    changes = merge(changes, without_none(named))
-    if weights == "none":
-        changes = merge(changes, RANDOM_WEIGHTS)
-    changes = merge(changes, parse_overrides(overrides or ()))
-    run = compose_run(changes, lambda: _tasks_in_data(changes))
-    if run.data.path is None:
-        raise ValueError("no data; give --data DIR, or data.path in the configuration")
-
+    from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
+    run = _compose(config, named, from_scratch, overrides=overrides or [])
+    output = _new_run(run.data.path) if output is None else output
     report = Report(as_json)
-    output = free_folder(Path("runs") / run.data.path.resolve().name) if output is None else output
     report.text(f"{run.task}: preset {run.preset}, {run.model.backbone.name}, into {output}")
     with report.working():
         from mask2former.training.train import train as train_run
@@ -93,17 +86,34 @@ def train(
     report.text(f"{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
     report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
     report.finish(
-        {
-            "task": run.task,
-            "preset": run.preset,
-            "output": result.output,
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "metrics": result.metrics,
-            "best_weights": result.best_weights,
-        },
+        {"task": run.task, "preset": run.preset, **dataclasses.asdict(result)},
         ["mask2former", "evaluate", "--weights", str(output), "--data", str(run.data.path)],
     )
+
+
+def _compose(config: Path | None, *changes: Mapping[str, Any], overrides: Sequence[str]) -> "Run":
+    """The run that a file, then options, then overrides describe; the last one wins."""
+    from mask2former.config_io import (
+        compose_run,
+        merge,
+        parse_overrides,
+        read_changes,
+        without_none,
+    )
+
+    merged = {} if config is None else read_changes(config)
+    for later in (*map(without_none, changes), parse_overrides(overrides)):
+        merged = merge(merged, later)
+    run = compose_run(merged, lambda: _tasks_in_data(merged))
+    if run.data.path is None:
+        raise ValueError(NO_DATA)
+    return run
+
+
+def _new_run(data: Path) -> Path:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("several processes train one run and must agree on it; give --output RUN")
+    return free_folder(Path("runs") / data.resolve().name)
 
 
 def free_folder(stem: Path) -> Path:
@@ -124,10 +134,10 @@ def _interrupted(output: Path | None, config: Path | None) -> tuple[Path, Path]:
     return output, config
 
 
-def _tasks_in_data(changes: dict) -> Sequence[Task]:
+def _tasks_in_data(changes: Mapping[str, Any]) -> Sequence[Task]:
     from mask2former.data.open import open_dataset
 
     part = changes.get("data") or {}
     if not part.get("path"):
-        raise ValueError("no data; give --data DIR, or data.path in the configuration")
+        raise ValueError(NO_DATA)
     return open_dataset(Path(part["path"]), part.get("train_split", "train")).tasks

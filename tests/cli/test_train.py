@@ -1,0 +1,175 @@
+"""What `train` asks of the parts below, and what it says; the training itself is a fake."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mask2former.cli.main import BAD_INPUT, OK, main
+from mask2former.cli.train import free_folder
+from mask2former.config_io import write_run
+from mask2former.presets import find_preset
+
+
+@dataclass(frozen=True)
+class Result:
+    """As `training.train.TrainResult`."""
+
+    output: Path
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    best_weights: Path
+
+
+@dataclass
+class Calls:
+    """What was asked for."""
+
+    train: list[tuple[tuple, dict[str, Any]]] = field(default_factory=list)
+    opened: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """An empty working directory, and a training that takes no time."""
+    calls = Calls()
+
+    def train(*arguments, **keywords):
+        print("a library prints")
+        calls.train.append((arguments, keywords))
+        run, output = arguments
+        return Result(
+            output=output,
+            steps=run.training.steps or 77,
+            seconds=12.4,
+            metrics={"AP": 43.67, "APs": float("nan")},
+            best_weights=output / "weights" / "best.safetensors",
+        )
+
+    def open_dataset(folder: Path, split: str) -> SimpleNamespace:
+        calls.opened.append((folder, split))
+        return SimpleNamespace(tasks=("panoptic", "semantic", "instance"))
+
+    fakes = {"training.train": {"train": train}, "data.open": {"open_dataset": open_dataset}}
+    for name, functions in fakes.items():
+        monkeypatch.setitem(sys.modules, f"mask2former.{name}", SimpleNamespace(**functions))
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def trained(calls: Calls) -> tuple[Any, Path, dict[str, Any]]:
+    [((run, output), keywords)] = calls.train
+    return run, output, keywords
+
+
+def test_a_folder_is_enough(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", "sets/nuts"]) == OK
+    run, output, keywords = trained(calls)
+    assert (run.preset, run.task, run.data.path) == ("panoptic", "panoptic", Path("sets/nuts"))
+    assert calls.opened == [(Path("sets/nuts"), "train")]
+    assert output == Path("runs/nuts-1")
+    assert keywords == {"weights": None, "device": "auto", "resume": False}
+    shown = capsys.readouterr().out
+    assert "AP      43.7" in shown
+    assert shown.endswith("next: mask2former evaluate --weights runs/nuts-1 --data sets/nuts\n")
+
+
+def test_every_option_reaches_the_run(calls: Calls) -> None:
+    words = ["train", "--data", "d", "--task", "instance", "--preset", "tiny", "--backbone"]
+    words += ["swin_tiny", "--weights", "other/run", "--output", "here", "--epochs", "3"]
+    words += ["--batch", "6", "--device", "cuda:1", "--set", "data.workers=2"]
+    words += ["--set", "optimizer.learning_rate=1e-5"]
+    assert main(words) == OK
+    run, output, keywords = trained(calls)
+    assert (run.task, run.preset, run.model.backbone.drop_path) == ("instance", "tiny", 0.3)
+    assert (run.training.epochs, run.training.steps, run.training.batch_size) == (3, None, 6)
+    assert (run.data.workers, run.optimizer.learning_rate) == (2, 1e-5)
+    assert output == Path("here")
+    assert keywords == {"weights": "other/run", "device": "cuda:1", "resume": False}
+    assert not calls.opened  # the task is known, so the data is read once, by the training
+
+
+def test_an_override_wins_over_an_option_and_that_over_a_file(calls: Calls) -> None:
+    Path("mine.yaml").write_text("preset: tiny\ntask: semantic\ndata: {path: d, workers: 5}\n")
+    words = ["train", "--config", "mine.yaml", "--steps", "5", "--set", "training.steps=7"]
+    assert main([*words, "--data", "e"]) == OK
+    run, _, _ = trained(calls)
+    assert (run.task, run.training.steps, run.data.path, run.data.workers) == (
+        "semantic", 7, Path("e"), 5,
+    )  # fmt: skip
+
+
+def test_the_configuration_of_a_run_repeats_it(calls: Calls) -> None:
+    run = find_preset("tiny").run("instance")
+    run = run.model_copy(update={"data": run.data.model_copy(update={"path": Path("d")})})
+    write_run(run, Path("config.yaml"))
+    assert main(["train", "--config", "config.yaml"]) == OK
+    assert trained(calls)[0] == run
+
+
+def test_no_weights_means_random_ones_with_statistics_that_move(calls: Calls) -> None:
+    assert main(["train", "--data", "d", "--preset", "semantic", "--weights", "none"]) == OK
+    run, _, keywords = trained(calls)
+    assert (run.model.backbone.pretrained, run.model.backbone.norm) == (False, "sync")
+    assert keywords["weights"] is None
+
+
+def test_resuming_takes_the_configuration_of_the_run(calls: Calls) -> None:
+    run = find_preset("tiny").run("semantic")
+    run = run.model_copy(update={"data": run.data.model_copy(update={"path": Path("d")})})
+    Path("runs/d-1").mkdir(parents=True)
+    write_run(run, Path("runs/d-1/config.yaml"))
+    assert main(["train", "--resume", "--output", "runs/d-1"]) == OK
+    resumed, output, keywords = trained(calls)
+    assert resumed == run
+    assert output == Path("runs/d-1")
+    assert keywords["resume"] is True
+
+
+def test_json_is_one_object_and_nothing_else(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", "d", "--preset", "tiny", "--task", "instance", "--json"]) == OK
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
+        "task": "instance",
+        "preset": "tiny",
+        "output": "runs/d-1",
+        "steps": find_preset("tiny").run().training.steps,
+        "seconds": 12.4,
+        "metrics": {"AP": 43.67, "APs": None},
+        "best_weights": "runs/d-1/weights/best.safetensors",
+    }
+    assert "a library prints" in captured.err
+    assert "next: mask2former evaluate" in captured.err
+
+
+def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    for n in (1, 2):
+        assert free_folder(tmp_path / "nuts") == tmp_path / f"nuts-{n}"
+        (tmp_path / f"nuts-{n}").mkdir()
+
+
+def test_several_processes_must_be_told_where_to_write(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "--data", "d"]) == BAD_INPUT
+    assert "must agree on it; give --output RUN" in capsys.readouterr().err
+    assert main(["train", "--data", "d", "--output", "here"]) == OK
+    assert trained(calls)[1] == Path("here")
+
+
+def test_steps_and_epochs_together_are_refused(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", "d", "--steps", "3", "--epochs", "4"]) == BAD_INPUT
+    assert not calls.train
+    assert capsys.readouterr().err == (
+        "error: training: steps = 3 and epochs = 4; give exactly one of the two\n"
+    )
