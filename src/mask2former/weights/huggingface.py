@@ -1,0 +1,111 @@
+"""Names of Hugging Face's Mask2Former files (as `save_pretrained` writes them), and ours."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mask2former.weights.names import to_ours
+
+_E = "model.pixel_level_module.encoder."
+_P = "model.pixel_level_module.decoder."
+_T = "model.transformer_module."
+_BLOCK = ("backbone.layers.{i}.blocks.{j}.", _E + "encoder.layers.{i}.blocks.{j}.")
+_UNIT = ("backbone.body.layer{s+1}.{b}.", _E + "encoder.stages.{s}.layers.{b}.")
+_ENCODER = ("pixel_decoder.layers.{n}.", _P + "encoder.layers.{n}.")
+_DECODER = ("transformer_decoder.layers.{l}.", _T + "decoder.layers.{l}.")
+
+_SWIN = (
+    ("backbone.patch_embed.proj.*", _E + "embeddings.patch_embeddings.projection.*"),
+    ("backbone.patch_embed.norm.*", _E + "embeddings.norm.*"),
+    (_BLOCK[0] + "norm1.*", _BLOCK[1] + "layernorm_before.*"),
+    (_BLOCK[0] + "norm2.*", _BLOCK[1] + "layernorm_after.*"),
+    (
+        _BLOCK[0] + "attn.relative_position_bias_table",
+        _BLOCK[1] + "attention.self.relative_position_bias_table",
+    ),
+    (_BLOCK[0] + "attn.qkv.*[0]", _BLOCK[1] + "attention.self.query.*"),
+    (_BLOCK[0] + "attn.qkv.*[1]", _BLOCK[1] + "attention.self.key.*"),
+    (_BLOCK[0] + "attn.qkv.*[2]", _BLOCK[1] + "attention.self.value.*"),
+    (_BLOCK[0] + "attn.proj.*", _BLOCK[1] + "attention.output.dense.*"),
+    (_BLOCK[0] + "mlp.fc1.*", _BLOCK[1] + "intermediate.dense.*"),
+    (_BLOCK[0] + "mlp.fc2.*", _BLOCK[1] + "output.dense.*"),
+    (
+        "backbone.layers.{i}.downsample.reduction.*",
+        _E + "encoder.layers.{i}.downsample.reduction.*",
+    ),
+    ("backbone.layers.{i}.downsample.norm.*", _E + "encoder.layers.{i}.downsample.norm.*"),
+    ("backbone.norms.{i}.*", _E + "hidden_states_norms.stage{i+1}.*"),
+)
+_RESNET = (
+    ("backbone.body.conv1.*", _E + "embedder.embedder.convolution.*"),
+    ("backbone.body.bn1.*", _E + "embedder.embedder.normalization.*"),
+    (_UNIT[0] + "downsample.0.*", _UNIT[1] + "shortcut.convolution.*"),
+    (_UNIT[0] + "downsample.1.*", _UNIT[1] + "shortcut.normalization.*"),
+    (_UNIT[0] + "conv{n+1}.*", _UNIT[1] + "layer.{n}.convolution.*"),
+    (_UNIT[0] + "bn{n+1}.*", _UNIT[1] + "layer.{n}.normalization.*"),
+)
+_PIXEL_DECODER = (
+    ("pixel_decoder.level_embeddings", _P + "level_embed"),
+    ("pixel_decoder.input_projections.{i}.{j}.*", _P + "input_projections.{i}.{j}.*"),
+    (_ENCODER[0] + "attention.offsets.*", _ENCODER[1] + "self_attn.sampling_offsets.*"),
+    (_ENCODER[0] + "attention.weights.*", _ENCODER[1] + "self_attn.attention_weights.*"),
+    (_ENCODER[0] + "attention.value.*", _ENCODER[1] + "self_attn.value_proj.*"),
+    (_ENCODER[0] + "attention.output.*", _ENCODER[1] + "self_attn.output_proj.*"),
+    (_ENCODER[0] + "attention_norm.*", _ENCODER[1] + "self_attn_layer_norm.*"),
+    (_ENCODER[0] + "linear1.*", _ENCODER[1] + "fc1.*"),
+    (_ENCODER[0] + "linear2.*", _ENCODER[1] + "fc2.*"),
+    (_ENCODER[0] + "feedforward_norm.*", _ENCODER[1] + "final_layer_norm.*"),
+    ("pixel_decoder.lateral.{i}.*", _P + "adapter_1.{i}.*"),
+    ("pixel_decoder.fuse.{i}.*", _P + "layer_1.{i}.*"),
+    ("pixel_decoder.mask_projection.*", _P + "mask_projection.*"),
+)
+_TRANSFORMER_DECODER = (
+    ("transformer_decoder.query_features.*", _T + "queries_features.*"),
+    ("transformer_decoder.query_positions.*", _T + "queries_embedder.*"),
+    ("transformer_decoder.level_embeddings.*", _T + "level_embed.*"),
+    (_DECODER[0] + "cross_attention.query.weight", _DECODER[1] + "cross_attn.in_proj_weight[0]"),
+    (_DECODER[0] + "cross_attention.key.weight", _DECODER[1] + "cross_attn.in_proj_weight[1]"),
+    (_DECODER[0] + "cross_attention.value.weight", _DECODER[1] + "cross_attn.in_proj_weight[2]"),
+    (_DECODER[0] + "cross_attention.query.bias", _DECODER[1] + "cross_attn.in_proj_bias[0]"),
+    (_DECODER[0] + "cross_attention.key.bias", _DECODER[1] + "cross_attn.in_proj_bias[1]"),
+    (_DECODER[0] + "cross_attention.value.bias", _DECODER[1] + "cross_attn.in_proj_bias[2]"),
+    (_DECODER[0] + "cross_attention.output.*", _DECODER[1] + "cross_attn.out_proj.*"),
+    (_DECODER[0] + "cross_attention_norm.*", _DECODER[1] + "cross_attn_layer_norm.*"),
+    (_DECODER[0] + "self_attention.query.*", _DECODER[1] + "self_attn.q_proj.*"),
+    (_DECODER[0] + "self_attention.key.*", _DECODER[1] + "self_attn.k_proj.*"),
+    (_DECODER[0] + "self_attention.value.*", _DECODER[1] + "self_attn.v_proj.*"),
+    (_DECODER[0] + "self_attention.output.*", _DECODER[1] + "self_attn.out_proj.*"),
+    (_DECODER[0] + "self_attention_norm.*", _DECODER[1] + "self_attn_layer_norm.*"),
+    (_DECODER[0] + "linear1.*", _DECODER[1] + "fc1.*"),
+    (_DECODER[0] + "linear2.*", _DECODER[1] + "fc2.*"),
+    (_DECODER[0] + "feedforward_norm.*", _DECODER[1] + "final_layer_norm.*"),
+    ("transformer_decoder.norm.*", _T + "decoder.layernorm.*"),
+    # The activations between the linear layers count here, not there.
+    ("transformer_decoder.mask_embedder.0.*", _T + "decoder.mask_predictor.mask_embedder.0.0.*"),
+    ("transformer_decoder.mask_embedder.2.*", _T + "decoder.mask_predictor.mask_embedder.1.0.*"),
+    ("transformer_decoder.mask_embedder.4.*", _T + "decoder.mask_predictor.mask_embedder.2.0.*"),
+    ("transformer_decoder.classifier.*", "class_predictor.*"),
+)
+NAMES = (*_SWIN, *_RESNET, *_PIXEL_DECODER, *_TRANSFORMER_DECODER)
+
+_NOT_WEIGHTS = re.compile(
+    r"criterion\.empty_weight|.*relative_position_index|.*num_batches_tracked"
+    r"|model\.pixel_level_module\.encoder\.(swin\.)?layernorm\..*"  # the classifier's norm, unused
+)
+
+
+def read_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a Hugging Face state dict our names.
+
+    Raises:
+        ValueError: When a name is unknown.
+    """
+    weights = {name: tensor for name, tensor in state.items() if not _NOT_WEIGHTS.fullmatch(name)}
+    ours, unknown = to_ours(weights, NAMES)
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} tensors are not of a Mask2Former with Swin or ResNet backbone as "
+            f"Hugging Face saves it: {', '.join(unknown[:5])}"
+        )
+    return ours
