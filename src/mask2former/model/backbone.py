@@ -1,17 +1,17 @@
-"""Backbones by name: features at strides 4, 8, 16 and 32 of a normalised image."""
+"""Backbones by name."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import timm
-import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import LayerNorm2d, freeze_batch_norm_2d
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from mask2former.model.features import STRIDES, Backbone
+from mask2former.model.simple_pyramid import SingleStrideBackbone
 from mask2former.model.swin import SwinTransformer
 from mask2former.suggestions import did_you_mean
 
-STRIDES = (4, 8, 16, 32)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -34,18 +34,7 @@ SWIN_SIZES = {
 BatchNormMode = Literal["frozen", "sync", "batch"]
 
 
-class Backbone(Protocol):
-    """What the model asks of a backbone."""
-
-    channels: dict[int, int]
-    """By stride."""
-
-    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Tensor]: ...
-
-
-def make_backbone(
-    name: str, *, norm: BatchNormMode = "frozen", drop_path: float = 0.0
-) -> nn.Module:
+def make_backbone(name: str, *, norm: BatchNormMode = "frozen", drop_path: float = 0.0) -> Backbone:
     """Make a backbone with random weights.
 
     Args:
@@ -69,130 +58,82 @@ def make_backbone(
         raise ValueError(
             f"backbone {name!r} is neither one of {', '.join(SWIN_SIZES)} nor a timm model; {near}"
         )
-    backbone = TimmBackbone(name, drop_path=drop_path)
-    return _freeze_norms(backbone) if norm == "frozen" else backbone
+    backbone = _make_timm_backbone(name, drop_path)
+    if norm == "frozen":
+        _freeze_norms(backbone)
+    return backbone
 
 
 def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of RGB in [0, 1] that the backbone's ImageNet weights expect."""
-    if name in SWIN_SIZES:
-        return IMAGENET_MEAN, IMAGENET_STD
-    pretrained = timm.get_pretrained_cfg(name)
+    pretrained = None if name in SWIN_SIZES else timm.get_pretrained_cfg(name)
     if pretrained is None:
         return IMAGENET_MEAN, IMAGENET_STD
     return tuple(pretrained.mean), tuple(pretrained.std)
 
 
-class TimmBackbone(nn.Module):
-    """A `timm` model's feature maps."""
+class PyramidBackbone(Backbone):
+    """A `timm` model with feature maps of many strides."""
 
-    def __init__(self, name: str, *, drop_path: float = 0.0) -> None:
+    def __init__(self, body: nn.Module, *, strides: list[int], channels: list[int]) -> None:
         super().__init__()
-        self.body = _make_features(name, drop_path)
-        info = self.body.feature_info
-        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
-        reductions, channels = info.reduction(), info.channels()
-        if set(STRIDES) <= set(reductions):
-            self.strides = tuple(reductions)
-            self.channels = {
-                s: c for s, c in zip(reductions, channels, strict=True) if s in STRIDES
-            }
-            self.pyramid = None
-            self.patch_size = None
-        elif len(set(reductions)) == 1:
-            self.patch_size = reductions[0]
-            self.pyramid = SimpleFeaturePyramid(channels[-1])
-            self.channels = self.pyramid.channels
-        else:
-            raise ValueError(
-                f"backbone {name!r} gives feature maps at strides {reductions}; "
-                f"it must give {list(STRIDES)} or a single one"
-            )
+        self.body = body
+        self.strides = strides
+        by_stride = dict(zip(strides, channels, strict=True))
+        self.channels = {stride: by_stride[stride] for stride in STRIDES}
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Tensor]:
-        """Features `(b, c, h, w)` by stride."""
-        if self.pyramid is not None:
-            return self.pyramid(self._single_map(images))
-        maps = dict(zip(self.strides, map(self._channels_first, self.body(images)), strict=True))
+        """See `Backbone`."""
+        maps = dict(zip(self.strides, self.body(images), strict=True))
         return {stride: maps[stride] for stride in STRIDES}
 
-    def _single_map(self, images: Tensor) -> Tensor:
-        """The last map at stride 16: patches of another size see the image at another scale."""
-        if self.patch_size != 16:
-            size = [side // 16 * self.patch_size for side in images.shape[-2:]]
-            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        return self._channels_first(self.body(images)[-1])
 
-    def _channels_first(self, feature: Tensor) -> Tensor:
-        return feature.permute(0, 3, 1, 2) if self.channels_last else feature
+class ChannelsFirst(nn.Module):
+    """Maps of a body that gives `(b, h, w, c)`, as `(b, c, h, w)`."""
 
-
-class SimpleFeaturePyramid(nn.Module):
-    """Strides 4, 8, 16 and 32 from one map at stride 16.
-
-    Source:
-        ViTDet (Li et al., 2022), section 3: transposed convolutions up, pooling down, then a
-        1 x 1 and a 3 x 3 convolution, each with a layer norm.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int = 256) -> None:
+    def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        half, quarter = in_channels // 2, in_channels // 4
-        self.to_stride4 = nn.Sequential(
-            nn.ConvTranspose2d(in_channels, half, kernel_size=2, stride=2),
-            LayerNorm2d(half),
-            nn.GELU(),
-            nn.ConvTranspose2d(half, quarter, kernel_size=2, stride=2),
-            *_smooth(quarter, out_channels),
-        )
-        self.to_stride8 = nn.Sequential(
-            nn.ConvTranspose2d(in_channels, half, kernel_size=2, stride=2),
-            *_smooth(half, out_channels),
-        )
-        self.to_stride16 = nn.Sequential(*_smooth(in_channels, out_channels))
-        self.to_stride32 = nn.Sequential(
-            nn.MaxPool2d(kernel_size=2, stride=2), *_smooth(in_channels, out_channels)
-        )
-        self.channels = dict.fromkeys(STRIDES, out_channels)
+        self.body = body
 
-    def forward(self, feature: Float[Tensor, "b c h w"]) -> dict[int, Tensor]:
-        """Features by stride."""
-        return {
-            4: self.to_stride4(feature),
-            8: self.to_stride8(feature),
-            16: self.to_stride16(feature),
-            32: self.to_stride32(feature),
-        }
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps."""
+        return [feature.permute(0, 3, 1, 2) for feature in self.body(images)]
 
 
-def _freeze_norms(backbone: nn.Module) -> nn.Module:
-    """Some residual branches start with a scale of 0, which a frozen norm would never leave."""
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
-            nn.init.ones_(module.weight)
-    return freeze_batch_norm_2d(backbone)
-
-
-def _smooth(in_channels: int, out_channels: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
-        LayerNorm2d(out_channels),
-        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-        LayerNorm2d(out_channels),
-    ]
+def _make_timm_backbone(name: str, drop_path: float) -> Backbone:
+    body = _make_features(name, drop_path)
+    info: Any = body.feature_info
+    strides, channels = info.reduction(), info.channels()
+    if getattr(body, "output_fmt", "NCHW") == "NHWC":
+        body = ChannelsFirst(body)
+    if set(STRIDES) <= set(strides):
+        return PyramidBackbone(body, strides=strides, channels=channels)
+    if len(set(strides)) == 1:
+        return SingleStrideBackbone(body, patch_size=strides[0], channels=channels[-1])
+    raise ValueError(
+        f"backbone {name!r} gives feature maps at strides {strides}; "
+        f"it must give {list(STRIDES)} or a single one"
+    )
 
 
 def _make_features(name: str, drop_path: float) -> nn.Module:
-    """Not every timm model has each of these switches, and none says so but by refusing it."""
-    switches = [{"drop_path_rate": drop_path}] if drop_path else [{}]
-    # Transformers: sizes other than the pretraining one.
-    switches = [{**s, "dynamic_img_size": True} for s in switches] + switches
+    """Not every timm model has these switches, and none says so but by refusing them."""
+    drop: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    other_sizes = {"dynamic_img_size": True}  # of transformers with a position table
     refusal: Exception | None = None
-    for keywords in switches:
+    for keywords in ({**drop, **other_sizes}, drop):
         try:
             return timm.create_model(name, features_only=True, pretrained=False, **keywords)
         except TypeError as error:
             refusal = error
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"backbone {name!r} gives no feature maps: {error}") from error
-    raise ValueError(f"backbone {name!r} cannot be made: {refusal}")
+    raise ValueError(f"backbone {name!r} cannot be made with {drop or 'its defaults'}: {refusal}")
+
+
+def _freeze_norms(backbone: Backbone) -> None:
+    """Some residual branches start with a scale of 0, which a frozen norm would never leave."""
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.ones_(module.weight)
+    freeze_batch_norm_2d(backbone)

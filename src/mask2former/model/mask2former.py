@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mask2former.model.features import Backbone
 from mask2former.model.pixel_decoder import PixelDecoder
 from mask2former.model.transformer_decoder import TransformerDecoder
 from mask2former.types import MaskPrediction
@@ -18,9 +19,12 @@ class Mask2Former(nn.Module):
         Mask2Former (Cheng et al., CVPR 2022).
     """
 
+    pixel_mean: Float[Tensor, "3 1 1"]
+    pixel_std: Float[Tensor, "3 1 1"]
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         num_classes: int,
         *,
         num_queries: int = 100,

@@ -62,7 +62,7 @@ class PixelDecoder(nn.Module):
             )
         self.input_projections = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels[stride], hidden_dim, kernel_size=1),
+                xavier_conv1x1(channels[stride], hidden_dim),
                 nn.GroupNorm(NUM_NORM_GROUPS, hidden_dim),
             )
             for stride in ENCODER_STRIDES
@@ -73,25 +73,16 @@ class PixelDecoder(nn.Module):
             for _ in range(num_layers)
         )
         self.lateral = nn.Sequential(
-            nn.Conv2d(channels[MASK_STRIDE], hidden_dim, kernel_size=1, bias=False),
+            caffe2_conv(channels[MASK_STRIDE], hidden_dim, kernel_size=1, bias=False),
             nn.GroupNorm(NUM_NORM_GROUPS, hidden_dim),
         )
         self.fuse = nn.Sequential(
-            nn.Conv2d(hidden_dim, hidden_dim, kernel_size=3, padding=1, bias=False),
+            caffe2_conv(hidden_dim, hidden_dim, kernel_size=3, bias=False),
             nn.GroupNorm(NUM_NORM_GROUPS, hidden_dim),
             nn.ReLU(inplace=True),
         )
-        self.mask_projection = nn.Conv2d(hidden_dim, hidden_dim, kernel_size=1)
-        self._reset_parameters()
-
-    def _reset_parameters(self) -> None:
-        for projection in self.input_projections:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
+        self.mask_projection = caffe2_conv(hidden_dim, hidden_dim, kernel_size=1, bias=True)
         nn.init.normal_(self.level_embeddings)
-        for convolution in (self.lateral[0], self.fuse[0], self.mask_projection):
-            nn.init.kaiming_uniform_(convolution.weight, a=1)  # Caffe2's Xavier
-        nn.init.zeros_(self.mask_projection.bias)
 
     def forward(self, features: dict[int, Tensor]) -> PixelFeatures:
         """Decode the backbone's features, `(b, c, h, w)` by stride."""
@@ -216,3 +207,23 @@ def pixel_centers(height: int, width: int, *, like: Tensor) -> Float[Tensor, "n 
     y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) / height
     x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) / width
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+
+
+def xavier_conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 1 x 1 convolution that starts as the release's input projections do."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=1)
+    nn.init.xavier_uniform_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def caffe2_conv(in_channels: int, out_channels: int, *, kernel_size: int, bias: bool) -> nn.Conv2d:
+    """A convolution that keeps the size and starts as Caffe2's Xavier: uniform by fan-in."""
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size=kernel_size, padding=kernel_size // 2, bias=bias
+    )
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv

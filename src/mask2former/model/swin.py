@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
-NUM_STAGES = 4
+from mask2former.model.features import STRIDES, Backbone
+
 PATCH_SIZE = 4
 
 
-class SwinTransformer(nn.Module):
+class SwinTransformer(Backbone):
     """Features at strides 4, 8, 16 and 32, each through its own norm.
 
     Source:
@@ -41,7 +42,7 @@ class SwinTransformer(nn.Module):
             drop_path: Probability of leaving out the last block; it rises linearly from 0.
         """
         super().__init__()
-        self.channels = {PATCH_SIZE * 2**i: embed_dim * 2**i for i in range(NUM_STAGES)}
+        self.channels = {stride: embed_dim * 2**i for i, stride in enumerate(STRIDES)}
         last = sum(depths) - 1
         drop_paths = iter(drop_path * block / last for block in range(last + 1))
         self.patch_embed = PatchEmbedding(embed_dim)
@@ -51,14 +52,14 @@ class SwinTransformer(nn.Module):
                 num_heads=num_heads[i],
                 window=window,
                 drop_paths=list(itertools.islice(drop_paths, depths[i])),
-                downsamples=i < NUM_STAGES - 1,
+                downsamples=i < len(STRIDES) - 1,
             )
-            for i in range(NUM_STAGES)
+            for i in range(len(STRIDES))
         )
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels.values())
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Tensor]:
-        """Features `(b, c, h, w)` by stride, of normalised images."""
+        """See `Backbone`."""
         tokens = self.patch_embed(images)  # (b, h, w, c)
         features = {}
         for stride, stage, norm in zip(self.channels, self.layers, self.norms, strict=True):
