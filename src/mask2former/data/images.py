@@ -57,7 +57,9 @@ def read_image_size(path: Path) -> tuple[int, int]:
         ValueError: The file is no picture.
     """
     with _open(path) as image:
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in QUARTER_TURNS
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Pillow turns TIFF files itself, and gives their size accordingly
+        is_turned = orientation in QUARTER_TURNS and image.format != "TIFF"
         return (image.width, image.height) if is_turned else (image.height, image.width)
 
 

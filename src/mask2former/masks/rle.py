@@ -75,7 +75,11 @@ def encode_mask(mask: Bool[np.ndarray, "h w"]) -> dict:
 
 
 def decode_rle(rle: dict) -> Bool[np.ndarray, "h w"]:
-    return coco_mask.decode(rle).view(np.bool_)
+    """The mask, in column-major order; pycocotools' own `decode` warns under NumPy 2."""
+    height, width = rle["size"]
+    runs = run_lengths(rle)
+    is_inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(is_inside, runs).reshape(width, height).T
 
 
 def rle_area(rle: dict) -> int:
