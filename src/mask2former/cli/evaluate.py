@@ -27,8 +27,9 @@ def evaluate(
         from mask2former.evaluation.evaluate import evaluate as score
         from mask2former.inference.segmenter import Segmenter
 
-        dataset = open_dataset(data, split)
-        result = score(Segmenter.load(weights, device=device), dataset, task)
+        segmenter = Segmenter.load(weights, device=device)
+        dataset = open_dataset(data, split, task=task or segmenter.task)
+        result = score(segmenter, dataset, task or segmenter.task, progress=True)
     show_evaluation(report, result)
     report.finish(
         {

@@ -5,13 +5,16 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+
+T = TypeVar("T")
 
 
 class Report:
@@ -33,6 +36,11 @@ class Report:
     def text(self, line: str) -> None:
         """One line, never wrapped, so that paths and commands can be copied."""
         self._console.print(line, soft_wrap=True)
+
+    def progress(self, items: Iterable[T], count: int) -> Iterable[T]:
+        """The items, with a bar on standard error while they come."""
+        console = Console(stderr=True)
+        return track(items, description="", total=count, console=console, transient=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows under their columns; the first is never broken, numbers are aligned right."""

@@ -70,6 +70,7 @@ def train(
     }
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
     run = _compose(config, named, from_scratch, overrides=overrides or [])
+    assert run.data.path is not None
     output = _new_run(run.data.path) if output is None else output
     report = Report(as_json)
     report.text(f"{run.task}: preset {run.preset}, {run.model.backbone.name}, into {output}")

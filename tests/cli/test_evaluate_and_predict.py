@@ -1,0 +1,162 @@
+"""What `evaluate`, `predict` and `quickstart` ask of the parts below, which are fakes."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mask2former.cli.main import BAD_INPUT, OK, main
+from mask2former.cli.predict import parse_kinds
+
+EVALUATION = SimpleNamespace(
+    task="instance",
+    images=6,
+    metrics={"AP": 43.67, "APs": float("nan")},
+    per_class={"hazelnut": {"AP": 40.04, "AP50": 60.0}, "fig (id 2)": {"AP": float("nan")}},
+    speed={"images_per_second": 2.5},
+)
+
+
+@dataclass
+class Calls:
+    """Which function of a part was called, with what."""
+
+    made: list[tuple[str, tuple, dict[str, Any]]] = field(default_factory=list)
+
+    def recorder(self, name: str, returned: Any):
+        def function(*arguments, **keywords):
+            print("a library prints")
+            self.made.append((name, arguments, keywords))
+            return returned
+
+        return function
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """Fakes of everything that computes, and an empty working directory."""
+    calls = Calls()
+    segmenter = SimpleNamespace(task="instance")
+    dataset = SimpleNamespace(records=[SimpleNamespace(image_path=Path("a.png"))])
+    kinds = ("overlay", "masks", "coco", "panoptic")
+    fakes: dict[str, dict[str, Any]] = {
+        "data.open": {"open_dataset": calls.recorder("open", dataset)},
+        "data.synthetic": {"write_synthetic": calls.recorder("draw", None)},
+        "evaluation.evaluate": {"evaluate": calls.recorder("evaluate", EVALUATION)},
+        "inference.predict_files": {"predict_files": calls.recorder("predict", [1, 2])},
+        "inference.results": {"KINDS": kinds},
+        "inference.segmenter": {
+            "Segmenter": SimpleNamespace(load=calls.recorder("load", segmenter))
+        },
+        "inference.sources": {"find_images": calls.recorder("find", [Path("a"), Path("b")])},
+        "training.train": {"train": calls.recorder("train", None)},
+    }
+    for name, functions in fakes.items():
+        monkeypatch.setitem(sys.modules, f"mask2former.{name}", SimpleNamespace(**functions))
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_evaluate_uses_what_the_model_was_trained_for(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
+    (load, opened, evaluated) = calls.made
+    assert load == ("load", ("runs/nuts",), {"device": "cpu"})
+    assert opened == ("open", (Path("nuts"), "val"), {"task": "instance"})
+    assert evaluated[1][2] == "instance"
+    lines = capsys.readouterr().out.splitlines()
+    assert "instance, 6 images" in lines
+    assert "hazelnut    40.0  60.0" in lines
+    assert "fig (id 2)     -     -" in lines
+    assert lines[-1].startswith("next: mask2former predict --weights runs/nuts ")
+
+
+def test_evaluate_takes_another_split_and_task(calls: Calls) -> None:
+    words = ["evaluate", "--weights", "w", "--data", "d", "--split", "test", "--task", "semantic"]
+    assert main(words) == OK
+    assert calls.made[1] == ("open", (Path("d"), "test"), {"task": "semantic"})
+    assert calls.made[2][1][2] == "semantic"
+
+
+def test_evaluate_gives_the_documented_json(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--weights", "w", "--data", "d", "--json"]) == OK
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
+        "task": "instance",
+        "images": 6,
+        "metrics": {"AP": 43.67, "APs": None},
+        "per_class": {"hazelnut": {"AP": 40.04, "AP50": 60.0}, "fig (id 2)": {"AP": None}},
+        "speed": {"images_per_second": 2.5},
+    }
+    assert "a library prints" in captured.err
+
+
+def test_predict_passes_on_what_is_wanted(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "a", "b*", "--weights", "w", "--output", "out", "--threshold", "0.3"]
+    assert main([*words, "--save", "coco, overlay", "--task", "panoptic", "--json"]) == OK
+    found, load, predicted = calls.made
+    assert found == ("find", (["a", "b*"],), {})
+    assert load == ("load", ("w",), {"device": "auto"})
+    assert predicted[1][1:] == ([Path("a"), Path("b")], Path("out"), ["overlay", "coco"])
+    assert predicted[2] == {"task": "panoptic", "score_threshold": 0.3}
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.pop("seconds") >= 0
+    assert answer == {
+        "task": "panoptic", "images": 2, "output": "out", "saved": ["overlay", "coco"],
+    }  # fmt: skip
+
+
+def test_an_unknown_kind_of_file_is_refused_before_anything_else(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "a", "--weights", "w", "--output", "out", "--save", "overlay,panoptik"]
+    assert main(words) == BAD_INPUT
+    assert not calls.made
+    message = "error: --save has no kind 'panoptik'; did you mean panoptic?\n"
+    assert capsys.readouterr().err == message
+
+
+def test_saving_nothing_is_refused(calls: Calls) -> None:
+    with pytest.raises(ValueError, match="no kind ','; accepted: overlay, masks, coco, panoptic"):
+        parse_kinds(",")
+
+
+@pytest.mark.parametrize("threshold", ["1.5", "-0.1"])
+def test_a_threshold_is_a_probability(
+    threshold: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "a", "--weights", "w", "--output", "out", "--threshold", threshold]
+    assert main(words) == BAD_INPUT
+    assert "Invalid value for '--threshold'" in capsys.readouterr().err
+
+
+def test_quickstart_goes_through_the_whole_pipeline(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quickstart", "--seed", "5", "--json"]) == OK
+    made = {name: (arguments, keywords) for name, arguments, keywords in calls.made}
+    order = [name for name, _, _ in calls.made]
+    assert order == ["draw", "train", "load", "open", "evaluate", "predict"]
+    output = Path("runs/quickstart-1")
+    assert made["draw"][0] == (output / "data",)
+    assert made["draw"][1]["seed"] == 5
+    run, run_folder = made["train"][0]
+    assert (run.preset, run.task, run.training.seed) == ("tiny", "panoptic", 5)
+    assert run.data.path == output / "data"
+    assert made["load"][0] == (run_folder,)
+    assert made["predict"][0][1:] == ([Path("a.png")], output / "predictions", ["overlay"])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
+        "output": "runs/quickstart-1",
+        "weights": "runs/quickstart-1/run",
+        "metrics": {"AP": 43.67, "APs": None},
+        "pictures": "runs/quickstart-1/predictions/overlay",
+    }
+    assert "a library prints" in captured.err
