@@ -38,7 +38,11 @@ def imported_modules(source: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
             assert node.module is not None
-            yield node.module
+            # `from mask2former import config` imports a module of the package
+            names = node.names if node.module == "mask2former" else []
+            yield from (f"mask2former.{alias.name}" for alias in names)
+            if not names:
+                yield node.module
 
 
 def broken_rules(part: str, source: str) -> list[str]:
@@ -73,6 +77,8 @@ def part_of(path: Path) -> str:
         ),
         ("masks", "import mask2former.model.swin", ["masks imports model, which is above"]),
         ("data", "import mask2former", ["data imports the whole package, which is above"]),
+        ("loss", "from mask2former import Segmenter", ["loss imports Segmenter, which is above"]),
+        ("weights", "from mask2former import config", []),
         ("evaluation", "import lightning.pytorch", ["evaluation imports lightning, which"]),
         ("training", "import typer", ["training imports typer, which belongs in cli"]),
         ("training", "import lightning", []),
