@@ -170,11 +170,13 @@ def _coco_eval(
         return hotcoco.COCOeval(hotcoco.COCO(truth), hotcoco.COCO(detections), kind)
     from pycocotools import coco, cocoeval
 
-    indexed = coco.COCO(), coco.COCO()
-    for index, dataset in zip(indexed, (truth, detections), strict=True):
-        index.dataset = dataset
-        index.createIndex()
-    return cocoeval.COCOeval(*indexed, kind)
+    return cocoeval.COCOeval(_indexed(coco.COCO(), truth), _indexed(coco.COCO(), detections), kind)
+
+
+def _indexed(coco: Any, dataset: dict) -> Any:
+    coco.dataset = dataset
+    coco.createIndex()
+    return coco
 
 
 def _mean(values: NDArray[np.float64]) -> float:
