@@ -56,6 +56,7 @@ def save(path: Path, weights: Mapping[str, Tensor], run: Run, classes: Classes) 
     unfinished = path.with_name(f".{path.name}.unfinished")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(contiguous, unfinished, metadata)
+    unfinished.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets only the owner read
     unfinished.replace(path)
 
 

@@ -57,7 +57,8 @@ def load_pretrained_backbone(backbone: nn.Module, name: str, file: Path | None =
             raise ValueError(f"{file or name}: {len(lost)} tensors are missing: {lost[:3]}")
         return
     features = _timm_features(name, file)
-    body: Any = getattr(backbone.body, "body", backbone.body)  # without the wrapper of channels-last
+    # Where the body gives channels last, a wrapper is around it.
+    body: Any = getattr(backbone.body, "body", backbone.body)
     wanted = body.state_dict()
     body.load_state_dict({key: t for key, t in features.items() if key in wanted})
 

@@ -1,0 +1,222 @@
+"""Train: from a configuration to a run's folder."""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+from mask2former.config import Run
+from mask2former.config_io import write_run
+from mask2former.inference.device import find_device
+from mask2former.inference.draw import draw_target
+from mask2former.training.callbacks import NUM_PICTURES, RunLog, ScoreAndSave
+from mask2former.training.loader import Splits, count_steps, make_loader, open_splits
+from mask2former.training.module import TrainingModule
+from mask2former.weights.build import build_model
+from mask2former.weights.start import load_start
+
+_LOG = logging.getLogger(__name__)
+EVALUATIONS_PER_RUN = 10
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    output: Path
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    """Of the last evaluation, in percent; empty without a validation split."""
+    best_weights: Path
+
+
+def train(
+    run: Run,
+    output: Path,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a model.
+
+    Args:
+        run: The configuration.
+        output: The run's folder; it must be new, or hold the run to resume.
+        weights: What to start from; see `weights.start.load_start`.
+        device: "auto", or as PyTorch names it.
+        resume: Go on from the last saved state; the same batches follow as without the break.
+        progress: Show a line on standard error.
+
+    Raises:
+        FileNotFoundError: The data, the weights or the run to resume is missing.
+        ValueError: The data or the configuration is wrong, or `output` is taken.
+        FloatingPointError: The predictions became infinite.
+    """
+    started = time.perf_counter()
+    where = find_device(device)
+    state = _state_to_resume(output) if resume else None
+    if not resume:
+        _check_free(output)
+    splits = open_splits(run.data, run.task)
+    num_steps = count_steps(run, len(splits.train))
+    torch.manual_seed(run.training.seed)
+    model = build_model(run.model, len(splits.classes))
+    if not resume:
+        load_start(model, splits.classes, run.model.backbone, weights)
+    for folder in ("weights", "checkpoints", "pictures/training"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    write_run(run, output / "config.yaml")
+    with _log_to(output / "log.txt"):
+        _log_start(run, splits, num_steps)
+        if not resume:
+            draw_training_samples(splits, run, output / "pictures/training")
+        log = RunLog(output, every=run.training.log_every, progress=progress)
+        scoring = ScoreAndSave(
+            output,
+            log,
+            classes=splits.classes,
+            validation=splits.validation,
+            every=run.training.eval_every or math.ceil(num_steps / EVALUATIONS_PER_RUN),
+        )
+        trainer = _make_trainer(run, output, num_steps, where, callbacks=[log, scoring])
+        loader = make_loader(splits, run, start=0 if state is None else _steps_done(state))
+        with _quiet():
+            trainer.fit(TrainingModule(model, run, num_steps), loader, ckpt_path=state)
+    best = output / "weights/best.safetensors"
+    return TrainResult(
+        output=output,
+        steps=trainer.global_step,
+        seconds=time.perf_counter() - started,
+        metrics=scoring.metrics,
+        best_weights=best if best.is_file() else output / "weights/last.safetensors",
+    )
+
+
+def draw_training_samples(splits: Splits, run: Run, folder: Path) -> None:
+    """Draw the first samples of the run with their masks, as the model will see them."""
+    batches = iter(make_loader(splits, run.model_copy(update={"data": _no_workers(run)}), start=0))
+    drawn = 0
+    for batch in batches:
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            pixels = image.permute(1, 2, 0).contiguous().numpy()
+            pair = [Image.fromarray(pixels), draw_target(pixels, target, splits.classes)]
+            side_by_side(pair).save(folder / f"{drawn}.png")
+            drawn += 1
+            if drawn == NUM_PICTURES:
+                return
+
+
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures in a row, all as high as the highest."""
+    height = max(picture.height for picture in pictures)
+    pictures = [p.resize((p.width * height // p.height, height)) for p in pictures]
+    row = Image.new("RGB", (sum(picture.width for picture in pictures), height))
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width
+    return row
+
+
+def _make_trainer(
+    run: Run, output: Path, num_steps: int, device: torch.device, callbacks: list
+) -> lightning.Trainer:
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    precision = run.training.precision
+    if precision == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bf16-mixed" if has_bf16 else "32-true"
+    with _quiet():
+        return lightning.Trainer(
+            accelerator=accelerator,
+            devices=1 if device.index is None else [device.index],
+            precision=precision,
+            max_steps=num_steps,
+            max_epochs=-1,
+            gradient_clip_val=run.optimizer.clip_norm,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(output, name="", version="tensorboard"),
+            log_every_n_steps=run.training.log_every,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def _no_workers(run: Run):
+    return run.data.model_copy(update={"workers": 0})
+
+
+def _check_free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(
+            f"{output} exists already; name another folder with --output, or go on with the run "
+            "in it with --resume"
+        )
+
+
+def _state_to_resume(output: Path) -> Path:
+    path = output / "checkpoints/last.ckpt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"nothing to resume in {output}: {path} is missing; a run saves its state at every "
+            "evaluation"
+        )
+    return path
+
+
+def _steps_done(state: Path) -> int:
+    return torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+
+
+def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
+    _LOG.info("%s on %s: %d classes", run.task, run.data.path, len(splits.classes))
+    _LOG.info(
+        "%d training images, %d steps of %d", len(splits.train), num_steps, run.training.batch_size
+    )
+    if run.model.backbone.norm == "frozen" and not run.model.backbone.pretrained:
+        _LOG.warning("batch norm is frozen at statistics that nothing was trained with")
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Copy the package's log to a file."""
+    logger = logging.getLogger("mask2former")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning praises itself and warns of choices that are made on purpose here."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)
