@@ -13,10 +13,11 @@ from mask2former.data.geometry import (
 WIDE = Geometry(source=(10, 20), resized=(20, 60), offset=(3, 8), crop=(12, 30), padded=(16, 32))
 
 
-class Draws:
-    """Gives the listed numbers in order and says which kind was asked for."""
+class Draws(np.random.Generator):
+    """Gives the listed numbers in order, each in the way that was asked for."""
 
     def __init__(self, *numbers: float) -> None:
+        super().__init__(np.random.PCG64(0))
         self.numbers = list(numbers)
 
     def random(self) -> float:

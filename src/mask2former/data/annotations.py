@@ -1,4 +1,4 @@
-"""What is annotated on one image, as the file says it: objects that may overlap, or a map of ids."""
+"""What is annotated on an image, as the file says it: objects that may overlap, or a map of ids."""
 
 from dataclasses import dataclass
 from typing import TypeAlias

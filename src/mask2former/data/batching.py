@@ -18,7 +18,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def pad_images(
-    images: Sequence[UInt8[Tensor, "3 h w"]],
+    images: Sequence[UInt8[Tensor, "3 _ _"]],
     pixel_mean: Float[Tensor, "3"],
     multiple: int,
 ) -> Float[Tensor, "b 3 height width"]:

@@ -77,7 +77,7 @@ def _coin(generator: np.random.Generator) -> bool:
 def _look_up(image: NDArray[np.uint8], table: NDArray[np.float32]) -> NDArray[np.uint8]:
     import cv2
 
-    return cv2.LUT(image, _to_bytes(table))
+    return np.asarray(cv2.LUT(image, _to_bytes(table)), np.uint8)
 
 
 def _change_hsv(
@@ -87,7 +87,7 @@ def _change_hsv(
 
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hsv[..., channel] = cv2.LUT(hsv[..., channel], table)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
 
 
 def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:

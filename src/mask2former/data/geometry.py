@@ -42,8 +42,8 @@ class Geometry:
         scale_y, scale_x = (self.resized[i] / self.source[i] for i in range(2))
         top, left, _, right = self.crop_box
         if self.mirrored is None:
-            return (scale_x, scale_y), (-left, -top)
-        return (-scale_x, scale_y), (right, -top)
+            return (scale_x, scale_y), (float(-left), float(-top))
+        return (-scale_x, scale_y), (float(right), float(-top))
 
 
 def large_scale_jitter(

@@ -2,8 +2,10 @@
 
 import pickle
 from collections.abc import Iterable, Sequence
+from typing import overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mask2former.data.dataset import Record
 
@@ -24,7 +26,13 @@ class PackedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, index: int) -> Record:
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return SelectedRecords(self, range(len(self))[index])
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         index %= len(self)
@@ -35,12 +43,18 @@ class PackedRecords(Sequence[Record]):
 class SelectedRecords(Sequence[Record]):
     """Some records of another sequence, in the given order."""
 
-    def __init__(self, records: Sequence[Record], indices: Sequence[int]) -> None:
+    def __init__(self, records: Sequence[Record], indices: ArrayLike) -> None:
         self._records = records
         self._indices = np.asarray(indices, np.int64)
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> Record:
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return SelectedRecords(self._records, self._indices[index])
         return self._records[int(self._indices[index])]

@@ -59,13 +59,13 @@ class TrainingBatches(Sampler[list[Request]]):
 
     def __iter__(self) -> Iterator[list[Request]]:
         if self.is_landscape is None:
-            positions = self._draws(first=self.start * self.batch_size)
-            while True:
-                yield self._requests(list(islice(positions, self.batch_size)))
-        # What waits in the two queues depends on all draws before, so they are drawn again;
-        # a million take about a second.
-        for batch in islice(self._grouped(self.is_landscape), self.start, None):
-            yield self._requests(batch)
+            batches = self._mixed(first=self.start)
+        else:
+            # What waits in the two queues depends on all draws before, so they are drawn again;
+            # a million take about half a second.
+            batches = islice(self._grouped(self.is_landscape), self.start, None)
+        for batch in batches:
+            yield [(index, _mix(self.seed, position)) for position, index in batch]
 
     def _draws(self, first: int) -> Iterator[tuple[int, int]]:
         """(place in the sequence of all ranks, image index) of this rank's draws from `first`."""
@@ -78,6 +78,11 @@ class TrainingBatches(Sampler[list[Request]]):
             yield position, int(order[position % self.num_images])
             position += self.world_size
 
+    def _mixed(self, first: int) -> Iterator[list[tuple[int, int]]]:
+        draws = self._draws(first=first * self.batch_size)
+        while True:
+            yield list(islice(draws, self.batch_size))
+
     def _grouped(self, is_landscape: Sequence[bool]) -> Iterator[list[tuple[int, int]]]:
         waiting: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
         for position, index in self._draws(first=0):
@@ -86,9 +91,6 @@ class TrainingBatches(Sampler[list[Request]]):
             if len(queue) == self.batch_size:
                 yield queue.copy()
                 queue.clear()
-
-    def _requests(self, draws: list[tuple[int, int]]) -> list[Request]:
-        return [(index, _mix(self.seed, position)) for position, index in draws]
 
 
 def _mix(seed: int, position: int) -> int:

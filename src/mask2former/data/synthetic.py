@@ -60,9 +60,11 @@ def write_synthetic(
         raise ValueError(f"{folder} is not empty; give a new folder")
     if min(size) < MIN_SIDE:
         raise ValueError(f"size (h, w) = {size} is too small to draw on; give {MIN_SIDE} or more")
-    for split_index, (split, count) in enumerate((("train", train_images), ("val", val_images))):
+    counts = {"train": train_images, "val": val_images}
+    for split, count in counts.items():
         if count < 1:
             raise ValueError(f"{count} images in {split}; give at least 1")
+    for split_index, (split, count) in enumerate(counts.items()):
         _write_split(folder, split, [(seed, split_index, i) for i in range(count)], size)
 
 

@@ -55,10 +55,10 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, request: Request) -> Sample:
-        index, seed = request
+    def __getitem__(self, index: Request) -> Sample:
+        image_index, seed = index
         generator = np.random.default_rng(seed)
-        record = self.dataset.records[index]
+        record = self.dataset.records[image_index]
         annotations = self.dataset.decode(record)
         size = annotation_size(annotations)
         image = read_image(record.image_path, annotated_size=size)

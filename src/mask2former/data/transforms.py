@@ -170,7 +170,7 @@ def _move_rle(rle: dict, rows: NDArray[np.int64], columns: NDArray[np.int64]) ->
     x, y, width, height = rle_box(rle)
     inside_x = np.flatnonzero((columns >= x) & (columns < x + width))
     inside_y = np.flatnonzero((rows >= y) & (rows < y + height))
-    moved = np.zeros((len(columns), len(rows)), np.uint8)  # (w, h), as pycocotools stores masks
+    moved = np.zeros((len(columns), len(rows)), bool)  # (w, h), as pycocotools stores masks
     if len(inside_x) and len(inside_y):
         part = decode_rle(rle).T[columns[inside_x]][:, rows[inside_y]]
         moved[inside_x[0] : inside_x[-1] + 1, inside_y[0] : inside_y[-1] + 1] = part

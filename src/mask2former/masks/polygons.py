@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from mask2former.masks.rle import decode_rle
+from mask2former.masks.rle import coco_mask, decode_rle
 
 Polygons = Sequence[NDArray[np.float64]]
 """Parts of one object, each (n, 2) as (x, y) in pixels, n >= 3; pixel i covers [i, i + 1)."""

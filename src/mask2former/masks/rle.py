@@ -5,15 +5,18 @@ writes it. Files also hold `counts` as text or as a plain list of run lengths.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
+import pycocotools.mask
 import torch
 from jaxtyping import Bool, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 MASKS_PER_WORD = 64
+coco_mask: Any = pycocotools.mask
+"""Untyped: the package's annotations know neither arrays of points nor plain dictionaries."""
 
 
 def canonical_rle(segmentation: dict, height: int, width: int) -> dict:

@@ -51,7 +51,8 @@ def _parse(path: Path) -> object:
     try:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read {path} ({error}); correct its syntax") from error
+        reason = " ".join(str(error).split())  # YAML's spans lines
+        raise ValueError(f"cannot read {path} ({reason}); correct its syntax") from error
 
 
 def _number(content: object, path: Path) -> dict[int, str]:

@@ -9,6 +9,7 @@ import logging
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def _group_objects(
     annotations: list[dict], images: dict, classes: Classes, path: Path
 ) -> dict[int | str, list[tuple]]:
     """(class id, polygons or RLE, is crowd, area) of each object, by image."""
-    class_ids = classes.class_id_by_category()
+    class_ids: dict[Any, int] = {**classes.class_id_by_category()}
     objects: dict[int | str, list[tuple]] = defaultdict(list)
     num_degenerate = 0
     for annotation in annotations:
@@ -172,7 +173,7 @@ def _read_mask(segmentation: object, image: dict, where: str) -> tuple[list | di
     return parts, len(segmentation) - len(parts)
 
 
-def _points(part: list[float], record: Record) -> NDArray[np.float64]:
+def _points(part: list, record: Record) -> NDArray[np.float64]:
     try:
         points = np.asarray(part, np.float64).reshape(-1, 2)
     except (TypeError, ValueError):

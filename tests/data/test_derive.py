@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mask2former.data.annotations import (
+    Annotations,
+    Instance,
+    Instances,
+    SegmentLabel,
+    SegmentMap,
+)
+from mask2former.data.dataset import Dataset, Record
+from mask2former.data.derive import for_task, instance_rles, panoptic_map, semantic_map
+from mask2former.masks.rle import decode_rle, encode_mask
+from mask2former.types import Classes
+
+# sky, two birds (one a crowd), grass, a cow; 9 is in no list
+IDS = np.array([[80_000, 80_000, 5, 5, 6], [9, 700, 700, 5, 6], [9, 700, 30, 30, 30]], np.int32)
+SEGMENTS = (
+    SegmentLabel(30, 3),
+    SegmentLabel(5, 1),
+    SegmentLabel(80_000, 0),
+    SegmentLabel(6, 1, is_crowd=True),
+    SegmentLabel(700, 2),
+)
+CLASSES = Classes(("sky", "bird", "grass", "cow"), (11, 4, 8, 2), (False, True, False, True))
+SQUARE = np.array([[1.0, 0.0], [3.0, 0.0], [3.0, 2.0], [1.0, 2.0]])
+OBJECTS = Instances(
+    3,
+    5,
+    (
+        Instance(1, (SQUARE,), False, 4.5),
+        Instance(0, encode_mask(np.array(IDS == 700)), True, 3.0),
+    ),
+)
+
+
+def read_panoptic(record: Record) -> SegmentMap:
+    return SegmentMap(IDS, SEGMENTS)
+
+
+def dataset(classes: Classes = CLASSES, *tasks) -> Dataset:
+    tasks = tasks or ("panoptic", "semantic", "instance")
+    records = [Record(0, Path("a.jpg"), None)]
+    return Dataset("fake", Path("somewhere"), "train", classes, tasks, records, read_panoptic)
+
+
+def segment_map(annotations: Annotations) -> SegmentMap:
+    assert isinstance(annotations, SegmentMap)
+    return annotations
+
+
+def test_the_natural_task_leaves_annotations_as_they_are() -> None:
+    derived = for_task(dataset(), "panoptic")
+    assert derived.tasks == ("panoptic",)
+    assert derived.annotations(0) == SegmentMap(IDS, SEGMENTS)
+
+
+def test_semantic_merges_the_segments_of_a_class_and_crowds() -> None:
+    derived = for_task(dataset(), "semantic")
+    assert derived.classes == CLASSES
+    annotations = segment_map(derived.annotations(0))
+    assert sorted(segment.class_id for segment in annotations.segments) == [0, 1, 2, 3]
+    assert not any(segment.is_crowd for segment in annotations.segments)
+    # -1 where the id is in no list
+    expected = [[0, 0, 1, 1, 1], [-1, 2, 2, 1, 1], [-1, 2, 3, 3, 3]]
+    assert semantic_map(annotations, 4).tolist() == expected
+
+
+def test_instance_keeps_things_numbers_them_anew_and_keeps_crowds() -> None:
+    derived = for_task(dataset(), "instance")
+    assert derived.classes == Classes(("bird", "cow"), (4, 2), (True, True))
+    assert derived.tasks == ("instance",)
+    annotations = segment_map(derived.annotations(0))
+    assert annotations.segments == (
+        SegmentLabel(30, 1),
+        SegmentLabel(5, 0),
+        SegmentLabel(6, 0, is_crowd=True),
+    )
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_deriving_twice_changes_nothing(task) -> None:
+    once = for_task(dataset(), task)
+    assert for_task(once, task) == once
+
+
+def test_derived_from_derived_is_refused() -> None:
+    with pytest.raises(ValueError, match="annotated for semantic, not for instance"):
+        for_task(for_task(dataset(), "semantic"), "instance")
+
+
+def test_task_that_annotations_cannot_serve_is_refused() -> None:
+    message = r"somewhere \(fake\) is annotated for semantic, not for panoptic; choose one of"
+    with pytest.raises(ValueError, match=message):
+        for_task(dataset(CLASSES, "semantic"), "panoptic")
+
+
+def test_instances_without_things_are_refused() -> None:
+    stuff = Classes(("sky",), (1,), (False,))
+    with pytest.raises(ValueError, match="somewhere has no thing classes; instance segmentation"):
+        for_task(dataset(stuff), "instance")
+
+
+def test_panoptic_map_is_0_where_nothing_is_listed() -> None:
+    ids, segments = panoptic_map(SegmentMap(IDS, SEGMENTS))
+    np.testing.assert_array_equal(ids, np.where(IDS == 9, 0, IDS))
+    assert ids.dtype == np.int32
+    assert segments == SEGMENTS
+
+
+def test_instances_of_an_id_map_have_counted_areas() -> None:
+    rles = instance_rles(SegmentMap(IDS, SEGMENTS))
+    assert [(c, crowd, area) for c, _, crowd, area in rles] == [
+        (3, False, 3.0),
+        (1, False, 3.0),
+        (0, False, 2.0),
+        (1, True, 2.0),
+        (2, False, 3.0),
+    ]
+    np.testing.assert_array_equal(decode_rle(rles[1][1]), IDS == 5)
+
+
+def test_instances_of_objects_keep_the_areas_of_the_file() -> None:
+    rles = instance_rles(OBJECTS)
+    assert [(c, crowd, area) for c, _, crowd, area in rles] == [(1, False, 4.5), (0, True, 3.0)]
+    square = np.zeros((3, 5), bool)
+    square[:2, 1:3] = True
+    np.testing.assert_array_equal(decode_rle(rles[0][1]), square)
+    np.testing.assert_array_equal(decode_rle(rles[1][1]), IDS == 700)
+
+
+@pytest.mark.parametrize("view", [lambda a: semantic_map(a, 4), panoptic_map])
+def test_overlapping_objects_are_no_map(view) -> None:
+    with pytest.raises(ValueError, match="objects that may overlap, not one segment a pixel; eval"):
+        view(OBJECTS)
+
+
+def test_class_beyond_the_number_of_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"class id 3 is not in 0\.\.2; evaluate with the classes"):
+        semantic_map(SegmentMap(IDS, SEGMENTS), 3)
