@@ -102,7 +102,7 @@ def still(masks):
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("seed", (0, 1))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_semantic_equals_the_published_order(frame, seed, monkeypatch) -> None:
     monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 20_000)  # several bands at these sizes
     prediction = smooth_prediction(frame, seed=seed)
@@ -112,8 +112,8 @@ def test_semantic_equals_the_published_order(frame, seed, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("seed", (0, 1, 2))
-@pytest.mark.parametrize("thresholds", ((0.8, 0.8), (0.0, 0.5)))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("thresholds", [(0.8, 0.8), (0.0, 0.5)])
 def test_panoptic_equals_the_published_order(frame, seed, thresholds) -> None:
     class_logits, mask_logits = smooth_prediction(frame, seed=seed)
     expected, found = published_panoptic(
@@ -137,7 +137,7 @@ def test_panoptic_equals_the_published_order(frame, seed, thresholds) -> None:
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("is_thing", (None, IS_THING))
+@pytest.mark.parametrize("is_thing", [None, IS_THING])
 def test_instances_equal_the_published_order(frame, is_thing) -> None:
     class_logits, mask_logits = smooth_prediction(frame)
     scores, labels, masks = published_instances(
@@ -198,7 +198,7 @@ def test_stuff_of_one_class_is_one_segment_and_things_are_not() -> None:
     assert things.segment_map.tolist() == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize(("lost", "kept"), ((1, True), (2, False)))
+@pytest.mark.parametrize(("lost", "kept"), [(1, True), (2, False)])
 def test_a_query_is_dropped_below_an_overlap_of_exactly_0_8(lost, kept) -> None:
     # the second query claims 5 pixels and loses 1 (4 / 5 = 0.8) or 2 (3 / 5) to the first
     first = [6.0] * lost + [-6.0] * (6 - lost)

@@ -25,7 +25,7 @@ def test_the_same_size_is_left_alone() -> None:
     assert torch.equal(F.interpolate(planes[None], size=(3, 5), mode="bilinear")[0], planes)
 
 
-@pytest.mark.parametrize("rows", (slice(0, 7), slice(3, 4), slice(11, 19)))
+@pytest.mark.parametrize("rows", [slice(0, 7), slice(3, 4), slice(11, 19)])
 def test_rows_and_columns_apart_equal_two_plain_resizes(rows) -> None:
     planes = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0))
     padded = F.interpolate(planes[None], size=(24, 32), mode="bilinear")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from mask2former.data.annotations import Annotations, Instances
 from mask2former.data.derive import instance_rles, panoptic_map, semantic_map
@@ -69,7 +69,7 @@ class Scores:
                 truth = _true_things(annotations, self.instance.classes)
                 self.instance.update(image, renumbered, truth)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: "Scores") -> None:
         """Add what another process counted, on other images."""
         others = other._metrics()
         for task, own in self._metrics().items():

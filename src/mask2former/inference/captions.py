@@ -90,16 +90,16 @@ def _place(
     width, height = size_wh
     placed = list(placed)
 
-    def at(steps_x: float, steps_y: float) -> Box:
-        left = center[0] - width / 2 + steps_x * width
-        top = center[1] - height / 2 + steps_y * height
-        left = round(min(max(left, 0), picture_wh[0] - width))
-        top = round(min(max(top, 0), max(0, picture_wh[1] - height)))
+    def at(half_widths: int, heights: int) -> Box:
+        left = round(center[0] - width / 2 + half_widths * width / 2)
+        top = round(center[1] - height / 2 + heights * height)
+        left = min(max(left, 0), picture_wh[0] - width)
+        top = min(max(top, 0), max(0, picture_wh[1] - height))
         return left, top, left + width, top + height
 
     steps = sorted(
-        ((x, y) for x in (-0.5, 0, 0.5) for y in (-3, -2, -1, 0, 1, 2, 3)),
-        key=lambda step: 4 * abs(step[0]) + abs(step[1]),
+        ((x, y) for x in (-1, 0, 1) for y in (-3, -2, -1, 0, 1, 2, 3)),
+        key=lambda step: 2 * abs(step[0]) + abs(step[1]),
     )
     return min((at(*step) for step in steps), key=lambda box: sum(_shared(box, b) for b in placed))
 

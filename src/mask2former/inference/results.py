@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeAlias, get_args
+from typing import IO, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
@@ -45,7 +45,7 @@ class ResultsWriter:
         self._panoptic: JsonList | None = None
         self._images: list[dict] = []
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ResultsWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
         for kind, name in (("overlay", "overlay"), ("masks", "semantic"), ("panoptic", "panoptic")):
             if kind in self.kinds:

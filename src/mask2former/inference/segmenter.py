@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Segmenter:
         self.max_instances = max_instances
 
     @classmethod
-    def load(cls, weights: str | Path, device: str = "auto") -> Self:
+    def load(cls, weights: str | Path, device: str = "auto") -> "Segmenter":
         """Open what was trained.
 
         Args:
