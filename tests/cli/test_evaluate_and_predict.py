@@ -41,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Fakes of everything that computes, and an empty working directory."""
     calls = Calls()
     segmenter = SimpleNamespace(task="instance")
-    dataset = SimpleNamespace(records=[SimpleNamespace(image_path=Path("a.png"))])
+    dataset = SimpleNamespace(records=[SimpleNamespace(image_path=Path("in/a.png"))])
     kinds = ("overlay", "masks", "coco", "panoptic")
     fakes: dict[str, dict[str, Any]] = {
         "data.open": {"open_dataset": calls.recorder("open", dataset)},
@@ -73,7 +73,7 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     assert "instance, 6 images" in lines
     assert "hazelnut    40.0  60.0" in lines
     assert "fig (id 2)     -     -" in lines
-    assert lines[-1].startswith("next: mask2former predict --weights runs/nuts ")
+    assert lines[-1] == "next: mask2former predict in --weights runs/nuts --output predictions"
 
 
 def test_evaluate_takes_another_split_and_task(calls: Calls) -> None:
@@ -151,7 +151,7 @@ def test_quickstart_goes_through_the_whole_pipeline(
     assert (run.preset, run.task, run.training.seed) == ("tiny", "panoptic", 5)
     assert run.data.path == output / "data"
     assert made["load"][0] == (run_folder,)
-    assert made["predict"][0][1:] == ([Path("a.png")], output / "predictions", ["overlay"])
+    assert made["predict"][0][1:] == ([Path("in/a.png")], output / "predictions", ["overlay"])
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "output": "runs/quickstart-1",

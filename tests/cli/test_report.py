@@ -49,11 +49,21 @@ def test_brackets_are_not_taken_for_markup(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_tables_fit_eighty_columns_and_keep_names_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    name = "a-class-with-quite-a-long-name"
+    name = "coco-instance-swin-large"
     Report(as_json=False).table(["class", "note"], [[name, "words " * 40]])
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert any(name in line for line in lines)
+
+
+def test_a_very_long_name_does_not_push_the_numbers_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    columns = ["class", "PQ", "SQ", "RQ", "IoU", "ACC", "AP", "AP50"]
+    Report(as_json=False).table(columns, [["long " * 30, *(["100.0"] * 7)]])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.count("100.0") for line in lines) == 7
 
 
 def test_numbers_are_aligned_right(capsys: pytest.CaptureFixture[str]) -> None:

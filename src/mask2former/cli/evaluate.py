@@ -31,6 +31,7 @@ def evaluate(
         dataset = open_dataset(data, split, task=task or segmenter.task)
         result = score(segmenter, dataset, task or segmenter.task, progress=True)
     show_evaluation(report, result)
+    images = dataset.records[0].image_path.parent
     report.finish(
         {
             "task": result.task,
@@ -39,7 +40,7 @@ def evaluate(
             "per_class": result.per_class,
             "speed": result.speed,
         },
-        ["mask2former", "predict", "--weights", weights, str(data), "--output", "predictions"],
+        ["mask2former", "predict", str(images), "--weights", weights, "--output", "predictions"],
     )
 
 

@@ -10,7 +10,7 @@ from mask2former.cli.options import Device, Json
 from mask2former.cli.report import Report
 from mask2former.cli.train import free_folder
 
-IMAGES = {"train_images": 64, "val_images": 16}
+IMAGES = {"train_images": 400, "val_images": 24}
 IMAGE_SIZE = (128, 160)
 
 

@@ -15,6 +15,8 @@ from rich.progress import track
 from rich.table import Table
 
 T = TypeVar("T")
+LONGEST_NAME = 24
+"""Characters of a first column that are never broken."""
 
 
 class Report:
@@ -43,11 +45,18 @@ class Report:
         return track(items, description="", total=count, console=console, transient=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under their columns; the first is never broken, numbers are aligned right."""
+        """Rows under their columns; names in the first stay whole, numbers are aligned right."""
         table = Table(box=None, pad_edge=False, header_style="bold")
+        widest = min(LONGEST_NAME, max(len(row[0]) for row in [columns, *rows]))
         for i, column in enumerate(columns):
             numeric = i > 0 and all(_looks_numeric(row[i]) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
+            table.add_column(
+                column,
+                justify="right" if numeric else "left",
+                overflow="fold",
+                min_width=widest if i == 0 else None,
+                no_wrap=numeric,
+            )
         for row in rows:
             table.add_row(*row)
         self._console.print(table)
