@@ -56,7 +56,7 @@ def draw_map(
     colors = np.array([(0, 0, 0), *(label.color for label in labels.values())], np.uint8)
     color_map = colors[compact]
     drawn = np.where(compact[..., None] > 0, (image >> 1) + (color_map >> 1), image)
-    outline = _borders(compact, _thickness(compact.shape))
+    outline = _borders(compact, _thickness(compact.shape)) & (compact > 0)
     drawn[outline] = color_map[outline]
     picture = Image.fromarray(drawn)
     places = _inner_points(compact, len(labels))
