@@ -14,7 +14,7 @@ def world_size() -> int:
     return dist.get_world_size() if _initialized() else 1
 
 
-def mean_over_ranks(value: float, device: torch.device) -> torch.Tensor:
+def mean_over_ranks(value: int | float, device: torch.device) -> torch.Tensor:
     """The mean of every rank's value, on the device."""
     mean = torch.tensor(value, dtype=torch.float32, device=device)
     if world_size() > 1:

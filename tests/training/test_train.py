@@ -1,0 +1,178 @@
+"""A whole run on a data set of a few drawn pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mask2former.config import Run
+from mask2former.config_io import compose_run, read_run
+from mask2former.data.synthetic import write_synthetic
+from mask2former.inference.segmenter import Segmenter
+from mask2former.training.module import TrainingModule
+from mask2former.training.progress import progress_line
+from mask2former.training.train import train
+from mask2former.types import Batch
+from mask2former.weights.native import load, read
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_synthetic(folder, train_images=6, val_images=2, size=(64, 80), seed=0)
+    return folder
+
+
+def tiny_run(data: Path, task: str = "panoptic", **training: object) -> Run:
+    changes = {
+        "preset": "tiny",
+        "task": task,
+        "data": {
+            "path": data,
+            "augmentation": {"crop": (64, 64), "short_sides": (64, 80)},
+            "test_size": {"short_side": 64},
+        },
+        "model": {"decoder_layers": 2, "encoder_layers": 1, "num_queries": 8},
+        "loss": {"num_points": 64},
+        "training": {"steps": 4, "eval_every": 2, "log_every": 1, "batch_size": 2, **training},
+    }
+    return compose_run(changes, lambda: ("panoptic",))
+
+
+def test_a_run_leaves_what_its_folder_promises(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run = tiny_run(data)
+    result = train(run, output, device="cpu", progress=False)
+    assert result.steps == 4
+    assert result.metrics["PQ"] >= 0
+    assert read_run(output / "config.yaml") == run
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    for line in steps:
+        parts = line["loss_class"] + line["loss_mask"] + line["loss_dice"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+    assert [line["step"] for line in lines if "PQ" in line] == [2, 4]
+    assert json.loads((output / "metrics.json").read_text())["step"] == 4
+    assert "step 4: PQ" in (output / "log.txt").read_text()
+    assert list((output / "tensorboard").glob("events*"))
+    assert len(list((output / "pictures/training").glob("*.png"))) == 8
+    with Image.open(output / "pictures/training/0.png") as picture:
+        assert picture.width > picture.height
+    assert len(list((output / "pictures/validation").glob("*_step0000004.png"))) == 2
+    assert result.best_weights.is_file()
+    image = next(data.rglob("*.jpg"), None) or next(data.rglob("images/**/*.png"))
+    prediction = Segmenter.load(output, device="cpu").predict(image)
+    assert prediction.segment_map.shape == (64, 80)
+
+
+def test_the_saved_model_is_the_trained_one(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    train(tiny_run(data), output, device="cpu", progress=False)
+    model, classes, run = load(output / "weights/last.safetensors")
+    assert run == tiny_run(data)
+    assert "disc" in classes.names
+    state = torch.load(output / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[f"model.{name}"]), name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_equals_one_that_never_stopped(data, tmp_path, workers) -> None:
+    run = tiny_run(data)
+    run = run.model_copy(update={"data": run.data.model_copy(update={"workers": workers})})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(run, whole, device="cpu", progress=False)
+
+    class Stop(Exception):
+        pass
+
+    step = TrainingModule.training_step
+
+    def stop_at_step_3(self: TrainingModule, batch: Batch, batch_idx: int) -> object:
+        if self.global_step == 3:
+            raise Stop
+        return step(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", stop_at_step_3)
+        with pytest.raises(Stop):
+            train(run, broken, device="cpu", progress=False)
+    train(run, broken, device="cpu", progress=False, resume=True)
+    expected, resumed = (read(f / "weights/last.safetensors").weights for f in (whole, broken))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance"])
+def test_panoptic_data_train_the_other_tasks(data: Path, tmp_path: Path, task: str) -> None:
+    result = train(tiny_run(data, task), tmp_path / "run", device="cpu", progress=False)
+    assert ("mIoU" in result.metrics) == (task == "semantic")
+    assert ("AP" in result.metrics) == (task == "instance")
+
+
+def test_training_starts_from_a_trained_model(data: Path, tmp_path: Path) -> None:
+    train(tiny_run(data), tmp_path / "first", device="cpu", progress=False)
+    run = tiny_run(data)
+    still = run.model_copy(
+        update={"optimizer": run.optimizer.model_copy(update={"learning_rate": 1e-12})}
+    )
+    train(still, tmp_path / "second", weights=str(tmp_path / "first"), device="cpu", progress=False)
+    first = read(tmp_path / "first").weights
+    second = read(tmp_path / "second/weights/last.safetensors").weights
+    for name, tensor in first.items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-9)
+
+
+def test_a_taken_folder_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists already; name another folder with --output"):
+        train(tiny_run(data), tmp_path, device="cpu", progress=False)
+
+
+def test_nothing_to_resume_is_said(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing to resume in"):
+        train(tiny_run(data), tmp_path, device="cpu", progress=False, resume=True)
+
+
+def test_a_diverged_run_stops_with_the_reason(data: Path, tmp_path: Path) -> None:
+    run = tiny_run(data)
+    wild = run.model_copy(
+        update={
+            "optimizer": run.optimizer.model_copy(update={"learning_rate": 1e30}),
+            "schedule": run.schedule.model_copy(update={"warmup_steps": 0}),
+        }
+    )
+    with pytest.raises(FloatingPointError, match="not finite in layer 0.*Lower the learning rate"):
+        train(wild, tmp_path / "run", device="cpu", progress=False)
+
+
+def test_a_tiny_model_learns_two_pictures(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_synthetic(data, train_images=2, val_images=2, size=(64, 64), seed=1)
+    output = tmp_path / "run"
+    train(tiny_run(data, steps=40, eval_every=40), output, device="cpu", progress=False)
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+def test_the_progress_line_says_what_is_left() -> None:
+    values = {
+        "loss": 30.0,
+        "loss_class": 5.0,
+        "loss_mask": 10.0,
+        "loss_dice": 15.0,
+        "lr": 1e-4,
+        "seconds_per_step": 0.5,
+    }
+    line = progress_line(150, 400, values, elapsed=100.0, steps_here=50, memory_gib=1.5)
+    # 50 steps took 100 s, so 250 take 500 s.
+    assert line == (
+        "150/400  loss 30.00 (class 5.00 mask 10.00 dice 15.00)  lr 1.0e-04  0.50 s/step  "
+        "1.5 GiB  0:08:20 left"
+    )
