@@ -88,19 +88,19 @@ def test_a_resumed_run_equals_one_that_never_stopped(data, tmp_path, workers) ->
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(run, whole, device="cpu", progress=False)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     step = TrainingModule.training_step
 
     def stop_at_step_3(self: TrainingModule, batch: Batch, batch_idx: int) -> object:
         if self.global_step == 3:
-            raise Stop
+            raise StopError
         return step(self, batch, batch_idx)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingModule, "training_step", stop_at_step_3)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(run, broken, device="cpu", progress=False)
     train(run, broken, device="cpu", progress=False, resume=True)
     expected, resumed = (read(f / "weights/last.safetensors").weights for f in (whole, broken))
@@ -130,7 +130,7 @@ def test_training_starts_from_a_trained_model(data: Path, tmp_path: Path) -> Non
 
 def test_a_taken_folder_is_not_overwritten(data: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists already; name another folder with --output"):
+    with pytest.raises(ValueError, match=r"exists already; name another folder with --output"):
         train(tiny_run(data), tmp_path, device="cpu", progress=False)
 
 
@@ -147,7 +147,7 @@ def test_a_diverged_run_stops_with_the_reason(data: Path, tmp_path: Path) -> Non
             "schedule": run.schedule.model_copy(update={"warmup_steps": 0}),
         }
     )
-    with pytest.raises(FloatingPointError, match="not finite in layer 0.*Lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"not finite in layer 0.*Lower the learning rate"):
         train(wild, tmp_path / "run", device="cpu", progress=False)
 
 
