@@ -1,0 +1,241 @@
+"""A whole evaluation, with a network that knows the ground truth."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mask2former.data.annotations import Instance, Instances, SegmentLabel, SegmentMap
+from mask2former.data.dataset import Dataset, Record
+from mask2former.evaluation.evaluate import Stopwatch, evaluate, load_ahead
+from mask2former.evaluation.scores import Scores, match_classes, renumber
+from mask2former.inference.segmenter import Segmenter
+from mask2former.masks.rle import encode_mask
+from mask2former.types import Classes, InstanceResult, MaskPrediction, Segment
+
+CLASSES = Classes(("ball", "grass", "sky", "pond"), (7, 3, 5, 9), (True, False, False, False))
+THINGS = Classes(("ball",), (7,), (True,))
+SIZES = ((64, 96), (96, 64), (32, 64))
+
+
+class Oracle(nn.Module):
+    """Finds the ball in the upper left quarter, and what is left or right of the middle."""
+
+    def __init__(self, classes_of_query=(0, 1, 2), num_classes=4) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.zeros(3, 1, 1))
+        self.class_logits = torch.full((3, num_classes + 1), -9.0)
+        self.class_logits[torch.arange(3), torch.tensor(classes_of_query)] = 9.0
+
+    def forward(self, images):
+        h, w = images.shape[-2] // 4, images.shape[-1] // 4
+        masks = torch.full((3, h, w), -9.0)
+        masks[0, : h // 2, : w // 2] = 9.0
+        masks[1, h // 2 :, : w // 2] = 9.0
+        masks[2, :, w // 2 :] = 9.0
+        return MaskPrediction(self.class_logits[None, None], torch.eye(3)[None, None], masks[None])
+
+
+def truth_ids(height, width):
+    ids = np.full((height, width), 30, np.int32)
+    ids[: height // 2, : width // 2] = 10
+    ids[height // 2 :, : width // 2] = 20
+    ids[-1, -1] = 99  # not listed, so not scored
+    return ids
+
+
+def decode_segments(record):
+    labels = (SegmentLabel(10, 0), SegmentLabel(20, 1), SegmentLabel(30, 2))
+    return SegmentMap(truth_ids(record.height, record.width), labels)
+
+
+def decode_balls(record):
+    mask = truth_ids(record.height, record.width) == 10
+    ball = Instance(0, encode_mask(mask), False, float(mask.sum()))
+    return Instances(record.height, record.width, (ball,))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    generator = np.random.default_rng(0)
+    records = []
+    for i, (height, width) in enumerate(SIZES):
+        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(pixels).save(path)
+        records.append(Record(100 + i, path, None, height, width))
+    return records
+
+
+def panoptic_dataset(records, classes=CLASSES):
+    tasks = ("panoptic", "semantic", "instance")
+    return Dataset("fake", Path("fakes"), "val", classes, tasks, records, decode_segments)
+
+
+def instance_dataset(records, classes=THINGS):
+    return Dataset("fake", Path("fakes"), "val", classes, ("instance",), records, decode_balls)
+
+
+def segmenter(task="panoptic", classes=CLASSES, **oracle):
+    model = Oracle(num_classes=len(classes), **oracle)
+    # the test images are not padded at this size, so their halves are those of the network's input
+    return Segmenter(model, classes, task=task, short_side=64, max_long_side=128, device="cpu")
+
+
+def test_panoptic_scores_all_three_tasks_of_one_pass(records, monkeypatch) -> None:
+    model = segmenter()
+    passes = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda pixels: passes.append(1) or forward(pixels))
+    result = evaluate(model, panoptic_dataset(records))
+    assert (result.task, result.images, len(passes)) == ("panoptic", 3, 3)
+    assert set(result.metrics) >= {"PQ", "SQ_th", "AP", "APs", "boxAP", "AR10", "mIoU", "pACC"}
+    defined = {k: v for k, v in result.metrics.items() if not math.isnan(v)}
+    # the resize leaves the pixel at the inner corner of the ball, of 512 at least, to nobody
+    assert defined == pytest.approx(dict.fromkeys(defined, 100), abs=100 / 512)
+    # the balls have 32 x 48, 48 x 32 and 16 x 32 pixels: two are medium, none is large
+    assert set(result.metrics) - set(defined) == {"APl"}
+    assert set(result.per_class["ball"]) == {"PQ", "SQ", "RQ", "AP", "AP50", "boxAP", "IoU", "ACC"}
+    assert set(result.per_class["sky"]) == {"PQ", "SQ", "RQ", "IoU", "ACC"}
+    assert math.isnan(result.per_class["pond"]["PQ"])
+
+
+def test_mistakes_cost(records) -> None:
+    mixed_up = evaluate(segmenter(classes_of_query=(0, 2, 1)), panoptic_dataset(records))
+    # grass and sky are taken for each other; the ball is right
+    assert mixed_up.metrics["PQ_st"] == 0
+    assert mixed_up.metrics["RQ_th"] == 100
+    assert mixed_up.per_class["grass"]["IoU"] == 0
+    assert mixed_up.metrics["RQ"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected", "absent"),
+    [("semantic", "mIoU", "PQ"), ("instance", "AP", "mIoU")],
+)
+def test_a_panoptic_model_can_be_scored_for_one_task(records, task, expected, absent) -> None:
+    result = evaluate(segmenter(), panoptic_dataset(records), task)
+    assert result.task == task
+    assert result.metrics[expected] == pytest.approx(100)
+    assert absent not in result.metrics
+
+
+def test_things_are_numbered_anew_for_an_instance_data_set(records) -> None:
+    # ball is class 2 of the model and class 0 of the data set
+    classes = Classes(("sky", "grass", "ball"), (5, 3, 7), (False, False, True))
+    model = segmenter(classes=classes, classes_of_query=(2, 1, 0))
+    for dataset in (instance_dataset(records), panoptic_dataset(records)):
+        result = evaluate(model, dataset, "instance")
+        assert result.metrics["AP"] == pytest.approx(100)
+        assert list(result.per_class) == ["ball"]
+
+
+def test_models_of_one_task_are_scored(records) -> None:
+    semantic = evaluate(segmenter("semantic"), panoptic_dataset(records))
+    assert semantic.metrics["mIoU"] == pytest.approx(100)
+    instance = evaluate(
+        segmenter("instance", THINGS, classes_of_query=(0, 1, 1)), instance_dataset(records)
+    )
+    assert instance.metrics["AP"] == pytest.approx(100)
+
+
+def test_undefined_metrics_are_null_in_json(records) -> None:
+    result = evaluate(segmenter(), panoptic_dataset(records))
+    assert math.isnan(result.per_class["pond"]["IoU"])
+    plain = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    assert plain["per_class"]["pond"] == dict.fromkeys(("PQ", "SQ", "RQ", "IoU", "ACC"))
+    assert plain["metrics"]["PQ"] == pytest.approx(result.metrics["PQ"])
+    assert plain["images"] == 3
+
+
+def test_speed_tells_what_the_time_went_to(records) -> None:
+    speed = evaluate(segmenter(), panoptic_dataset(records)).speed
+    shares = {name: value for name, value in speed.items() if name != "images_per_second"}
+    assert set(shares) == {"loading", "model", "postprocess", "metric"}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert speed["images_per_second"] > 0
+
+
+def test_shares_are_of_the_measured_time() -> None:
+    clock = Stopwatch(torch.device("cpu"))
+    clock.seconds = {"model": 3.0, "metric": 1.0}
+    # 8 images in 4 seconds, 3 of them in the model
+    assert clock.speed(8) == {"images_per_second": 2.0, "model": 0.75, "metric": 0.25}
+
+
+def test_every_prediction_is_shown_to_the_caller(records) -> None:
+    seen = []
+    evaluate(
+        segmenter(),
+        panoptic_dataset(records),
+        on_prediction=lambda index, prediction: seen.append((index, prediction)),
+    )
+    assert [index for index, _ in seen] == [0, 1, 2]
+    assert [prediction.image.shape[:2] for _, prediction in seen] == list(SIZES)
+    assert {prediction.task for _, prediction in seen} == {"panoptic"}
+
+
+def test_images_come_in_order_however_they_are_loaded(records) -> None:
+    loaded = list(load_ahead(panoptic_dataset(records * 3)))
+    assert [item.pixels.shape[:2] for item in loaded] == list(SIZES) * 3
+    assert np.array_equal(loaded[4].pixels, np.asarray(Image.open(records[1].image_path)))
+
+
+def test_processes_can_share_the_images(records) -> None:
+    dataset, model = panoptic_dataset(records), segmenter()
+    whole, *parts = (Scores("panoptic", CLASSES, CLASSES) for _ in range(3))
+    for index, (pixels, annotations) in enumerate(load_ahead(dataset)):
+        output = model.forward(pixels)
+        results = {task: model.convert(output, task) for task in whole.tasks}
+        for scores in (whole, parts[index % 2]):
+            scores.update(index, results, annotations)
+    parts[0].merge(parts[1])
+    assert parts[0].compute()[0] == pytest.approx(whole.compute()[0], nan_ok=True)
+
+
+def test_a_broken_image_is_named(records) -> None:
+    records[1].image_path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"cannot read .*1\.png"):
+        evaluate(segmenter(), panoptic_dataset(records))
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="split val of fakes has no images"):
+        evaluate(segmenter(), panoptic_dataset([]))
+
+
+def test_the_model_and_the_data_set_must_be_able_to(records) -> None:
+    with pytest.raises(ValueError, match=r"task 'panoptic' is not possible with this model"):
+        evaluate(segmenter("semantic"), panoptic_dataset(records), "panoptic")
+    with pytest.raises(ValueError, match=r"annotated for instance, not for panoptic"):
+        evaluate(segmenter(), instance_dataset(records))
+
+
+def test_classes_must_be_the_same_where_every_pixel_counts(records) -> None:
+    renamed = Classes(("ball", "lawn", "sky", "pond"), (7, 3, 5, 9), (True, False, False, False))
+    message = r"class 1 is 'grass' \(id 3\) in the model and 'lawn' \(id 3\) in the data set"
+    with pytest.raises(ValueError, match=message):
+        evaluate(segmenter(), panoptic_dataset(records, renamed))
+    with pytest.raises(ValueError, match="4 in the model, 1 in the data set"):
+        match_classes("semantic", CLASSES, THINGS)
+
+
+def test_an_instance_model_must_know_the_classes_of_the_data_set() -> None:
+    known = Classes(("ball",), (7,), (True,))
+    wanted = Classes(("ball", "bat"), (7, 2), (True, True))
+    with pytest.raises(ValueError, match=r"does not know these classes .* 'bat' \(id 2\); evalua"):
+        match_classes("instance", known, wanted)
+
+
+def test_objects_of_unknown_classes_are_left_out() -> None:
+    rles = [encode_mask(np.full((2, 3), i % 2 == 0)) for i in range(3)]
+    box = (0.0, 0.0, 3.0, 2.0)
+    segments = [Segment(i, class_id, 0.9, 6, box) for i, class_id in enumerate((4, 1, 2))]
+    result = renumber(InstanceResult(2, 3, rles, segments), {4: 1, 2: 0})
+    assert [(s.id, s.class_id) for s in result.segments] == [(0, 1), (1, 0)]
+    assert result.rles == [rles[0], rles[2]]
