@@ -184,6 +184,22 @@ def test_parts_merge_to_the_whole_in_data_set_order() -> None:
     assert merged[0] == pytest.approx(whole[0], nan_ok=True, abs=0)
 
 
+def test_equal_scores_are_ordered_by_image_id_whatever_comes_first() -> None:
+    # image 3 finds its object; image 20 finds nothing right; both with the same score
+    right, wrong = rectangle(0, 0, 40, 40), rectangle(100, 100, 40, 40)
+    truth = [(0, right, False, 1600.0)]
+    images = {20: (result([(0, 0.5, wrong)]), []), 3: (result([(0, 0.5, right)]), truth)}
+    metrics = InstanceMetrics(CLASSES)
+    for image_id, image in images.items():
+        metrics.update(image_id, *image)
+    # the right one is first: precision 1 at full recall; the other way round it would be 1 / 2
+    assert metrics.compute("pycocotools")[0]["AP"] == pytest.approx(100)
+    named = InstanceMetrics(CLASSES)
+    for image_id, image in images.items():
+        named.update(f"{image_id:02}", *image)
+    assert named.compute("pycocotools")[0]["AP"] == pytest.approx(100)
+
+
 def test_sizes_must_agree() -> None:
     truth = [(0, rectangle(0, 0, 3, 3, size=(5, 7)), False, 9.0)]
     with pytest.raises(ValueError, match=r"\(h, w\) = \(230, 270\) and the ground truth \(5, 7\)"):

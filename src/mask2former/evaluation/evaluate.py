@@ -92,7 +92,7 @@ def evaluate(
         with clock.measure("postprocess"):
             results = {t: segmenter.convert(output, t) for t in scores.tasks}
         with clock.measure("metric"):
-            scores.update(index, results, annotations)
+            scores.update(dataset.records[index].image_id, results, annotations)
         if on_prediction is not None:
             on_prediction(index, Prediction(pixels, segmenter.classes, task, results[task]))
     with clock.measure("metric"):

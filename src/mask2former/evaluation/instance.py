@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -35,14 +35,17 @@ class InstanceMetrics:
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
-        self.images: dict[int, tuple[InstanceResult, list[TrueInstance]]] = {}
+        self.images: dict[int | str, tuple[InstanceResult, list[TrueInstance]]] = {}
 
-    def update(self, image: int, result: InstanceResult, truth: Sequence[TrueInstance]) -> None:
+    def update(
+        self, image_id: int | str, result: InstanceResult, truth: Sequence[TrueInstance]
+    ) -> None:
         """Keep one image.
 
         Args:
-            image: Its position in the data set, which decides the order among equal scores. An
-                image that comes twice (padded batches of several processes) counts once.
+            image_id: As in the data set; among equal scores of several images the lower id is
+                first, as in COCOeval. An image that comes twice (padded batches of several
+                processes) counts once.
             result: The prediction.
             truth: All objects of the image, crowds among them.
 
@@ -55,7 +58,7 @@ class InstanceMetrics:
                     f"the prediction has size (h, w) = {(result.height, result.width)} and the "
                     f"ground truth {tuple(rle['size'])}; predict at the size of the ground truth"
                 )
-        self.images[image] = (result, list(truth))
+        self.images[image_id] = (result, list(truth))
 
     def merge(self, other: "InstanceMetrics") -> None:
         """Add what another process collected."""
@@ -109,23 +112,28 @@ class InstanceMetrics:
     def _truth(self) -> dict:
         return self._coco_dataset(
             (image, class_id, rle, {"area": area, "iscrowd": int(is_crowd)})
-            for image, (_, truth) in sorted(self.images.items())
+            for image, (_, truth) in self._in_order()
             for class_id, rle, is_crowd, area in truth
         )
 
     def _detections(self) -> dict:
         return self._coco_dataset(
             (image, s.class_id, rle, {"area": float(s.area), "iscrowd": 0, "score": s.score})
-            for image, (result, _) in sorted(self.images.items())
+            for image, (result, _) in self._in_order()
             for s, rle in zip(result.segments, result.rles, strict=True)
         )
+
+    def _in_order(self) -> Iterator[tuple[int, tuple[InstanceResult, list[TrueInstance]]]]:
+        """The images numbered from 1 in the order of their ids; numbers before text."""
+        ids = sorted(self.images, key=lambda id_: (isinstance(id_, str), id_))
+        return ((i, self.images[id_]) for i, id_ in enumerate(ids, start=1))
 
     def _coco_dataset(self, objects: Iterable[tuple[int, int, dict, dict]]) -> dict:
         """A COCO data set; ids are positions + 1, since COCOeval takes 0 for "not matched"."""
         annotations = [
             {
                 "id": i,
-                "image_id": image + 1,
+                "image_id": image,
                 "category_id": class_id + 1,
                 "segmentation": rle,
                 "bbox": list(rle_box(rle)),
@@ -136,8 +144,8 @@ class InstanceMetrics:
         ]
         return {
             "images": [
-                {"id": image + 1, "height": result.height, "width": result.width}
-                for image, (result, _) in sorted(self.images.items())
+                {"id": image, "height": result.height, "width": result.width}
+                for image, (result, _) in self._in_order()
             ],
             "categories": [{"id": i + 1, "name": str(i)} for i in self._thing_ids()],
             "annotations": annotations,

@@ -49,11 +49,13 @@ class Scores:
         """Whose results `update` wants, the task itself first."""
         return list(self._metrics())
 
-    def update(self, image: int, results: Mapping[Task, Result], annotations: Annotations) -> None:
+    def update(
+        self, image_id: int | str, results: Mapping[Task, Result], annotations: Annotations
+    ) -> None:
         """Count one image.
 
         Args:
-            image: Its position in the data set.
+            image_id: As in the data set.
             results: For each of `tasks`.
             annotations: For `task`, at the size of the results.
         """
@@ -67,7 +69,7 @@ class Scores:
             elif isinstance(result, InstanceResult) and self.instance is not None:
                 renumbered = renumber(result, self.class_ids)
                 truth = _true_things(annotations, self.instance.classes)
-                self.instance.update(image, renumbered, truth)
+                self.instance.update(image_id, renumbered, truth)
 
     def merge(self, other: "Scores") -> None:
         """Add what another process counted, on other images."""
