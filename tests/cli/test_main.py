@@ -38,6 +38,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert command in shown
 
 
+def test_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.metadata, "version", {"mask2former": "1.2.3"}.__getitem__)
+    assert main(["--version"]) == OK
+    assert capsys.readouterr().out == "1.2.3\n"
+
+
 def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == OK
     assert "Usage: mask2former" in capsys.readouterr().out

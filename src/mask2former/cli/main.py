@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import cast
+from importlib import metadata
+from typing import Annotated, cast
 
 import typer
 
@@ -41,8 +42,19 @@ app.command()(presets.presets)
 app.command()(doctor.doctor)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(metadata.version("mask2former"))
+        raise typer.Exit
+
+
 @app.callback()
-def _show_version_or_go_on() -> None:
+def _take_options_of_all_commands(
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
     """Train, evaluate and run Mask2Former on your own images."""
 
 
