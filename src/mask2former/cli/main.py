@@ -42,20 +42,13 @@ app.command()(presets.presets)
 app.command()(doctor.doctor)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+@app.callback(invoke_without_command=True)
+def _before_any_command(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
         typer.echo(metadata.version("mask2former"))
         raise typer.Exit
-
-
-@app.callback()
-def _take_options_of_all_commands(
-    version: Annotated[  # noqa: ARG001 - its callback acts
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
-    ] = False,
-) -> None:
-    """Train, evaluate and run Mask2Former on your own images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
