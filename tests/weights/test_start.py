@@ -91,6 +91,32 @@ def test_no_network_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         load_pretrained_backbone(torch.nn.Module(), "resnet18")
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("resnet50", "resnet50.tv_in1k"),
+        ("swin_large", "swin_large_patch4_window12_384.ms_in22k"),
+        ("convnext_atto", "convnext_atto"),
+    ],
+)
+def test_the_weights_are_those_that_the_authors_start_from(name, asked, monkeypatch) -> None:
+    names: list[str] = []
+
+    def record(name: str, **keywords: object) -> None:
+        names.append(name)
+        raise OSError("enough")
+
+    monkeypatch.setattr("timm.create_model", record)
+    with pytest.raises(ValueError, match="enough"):
+        load_pretrained_backbone(torch.nn.Module(), name)
+    assert names == [asked]
+    monkeypatch.undo()
+    assert timm.is_model(asked)
+    assert timm.get_pretrained_cfg(asked).tag == (
+        asked.split(".")[1] if "." in asked else "d2_in1k"
+    )
+
+
 def test_without_weights_the_configuration_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(

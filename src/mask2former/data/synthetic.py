@@ -1,7 +1,7 @@
 """An invented panoptic data set: textured shapes that hide one another, over three kinds of ground.
 
-It is learnable in minutes by a tiny model and not by colour: things take any colour, stuff is told
-apart by texture and place as well.
+It is learnable in minutes by a tiny model, and not by colour: things take any colours and are told
+apart by outline and pattern, stuff by texture and place as well.
 """
 
 import json
@@ -24,8 +24,8 @@ MIN_SIDE = 32
 MIN_AREA = 24
 """Pixels; what is left of a segment below that is unlabelled."""
 STUFF_COLORS = {"sky": (150, 190, 230), "grass": (95, 140, 65), "water": (70, 120, 160)}
-NUM_THINGS = (2, 7)
-RADII = (0.09, 0.24)
+NUM_THINGS = (2, 5)
+RADII = (0.12, 0.3)
 """Of a shape, in shares of the shorter side."""
 STAR_WAIST = 0.42
 
@@ -81,10 +81,11 @@ def draw_picture(generator: np.random.Generator, size: tuple[int, int]) -> Pictu
     _draw_stuff(canvas, layers, generator)
     for _ in range(generator.integers(*NUM_THINGS, endpoint=True)):
         class_id = int(generator.integers(len(STUFF), len(NAMES)))
-        inside = _draw_shape_mask(NAMES[class_id], generator, size)
+        place = _place(generator, size)
+        inside = _draw_shape_mask(NAMES[class_id], place, generator, size)
         layers[inside] = len(class_ids)
         class_ids.append(class_id)
-        canvas[inside] = _thing_texture(generator, size)[inside]
+        canvas[inside] = _thing_texture(NAMES[class_id], place, generator, size)[inside]
     canvas += generator.normal(0, 4, canvas.shape)
     areas = np.bincount(layers.ravel(), minlength=len(class_ids))
     ids = generator.choice(MAX_ID, len(class_ids), replace=False, shuffle=False) + 1
@@ -165,20 +166,36 @@ def _draw_stuff(
         canvas[inside] = (color + texture[..., None])[inside]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a thing is."""
+
+    center: NDArray[np.float64]
+    """(x, y) in pixels."""
+    radius: float
+    """In pixels."""
+    angle: float
+    """In radians, clockwise."""
+
+
+def _place(generator: np.random.Generator, size: tuple[int, int]) -> Place:
+    height, width = size
+    return Place(
+        radius=generator.uniform(*RADII) * min(size),
+        center=generator.uniform(0.05, 0.95, 2) * (width, height),
+        angle=generator.uniform(0, 2 * math.pi),
+    )
+
+
 def _draw_shape_mask(
-    name: str, generator: np.random.Generator, size: tuple[int, int]
+    name: str, place: Place, generator: np.random.Generator, size: tuple[int, int]
 ) -> NDArray[np.bool_]:
     import cv2
 
-    height, width = size
-    radius = generator.uniform(*RADII) * min(size)
-    center = generator.uniform(0.05, 0.95, 2) * (width, height)
-    angle = generator.uniform(0, 2 * math.pi)
-    outline = _outline(name, generator) * radius
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    cos, sin = math.cos(place.angle), math.sin(place.angle)
+    outline = _outline(name, generator) * place.radius @ np.array([[cos, sin], [-sin, cos]])
     mask = np.zeros(size, np.uint8)
-    points = np.round((outline @ turn + center) * 16).astype(np.int32)
-    cv2.fillPoly(mask, [points], 1, shift=4)
+    cv2.fillPoly(mask, [np.round((outline + place.center) * 16).astype(np.int32)], 1, shift=4)
     return mask.view(np.bool_)
 
 
@@ -195,21 +212,26 @@ def _outline(name: str, generator: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _thing_texture(
-    generator: np.random.Generator, size: tuple[int, int]
+    name: str, place: Place, generator: np.random.Generator, size: tuple[int, int]
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Any two colours, mixed evenly, in stripes or in spots."""
-    colors = generator.uniform(20, 235, (2, 3))
-    kind = generator.integers(3)
-    if kind == 0:
-        share = np.full(size, generator.uniform(), np.float32)
-    elif kind == 1:
-        angle, period = generator.uniform(0, math.pi), generator.uniform(4, 12)
-        y, x = np.ogrid[: size[0], : size[1]]
-        phase = (x * math.cos(angle) + y * math.sin(angle)) * (2 * math.pi / period)
-        share = 0.5 + 0.5 * np.sin(phase)
-    else:
-        share = (0.5 + 0.35 * _noise(generator, size, (20, 20))).clip(0, 1)
-    return (colors[0] + share[..., None] * (colors[1] - colors[0])).astype(np.float32)
+    """Two colours, any two, mixed in the pattern of the class."""
+    first = generator.uniform(20, 235, 3)
+    second = np.where(first > 128, first - 100, first + 100) + generator.uniform(-20, 20, 3)
+    y, x = np.ogrid[: size[0], : size[1]]
+    cos, sin = math.cos(place.angle), math.sin(place.angle)
+    along = (x - place.center[0]) * cos + (y - place.center[1]) * sin
+    across = (y - place.center[1]) * cos - (x - place.center[0]) * sin
+    wave_number = 2 * math.pi / generator.uniform(8, 12)
+    if name == "disc":  # lit from one side, as a ball
+        share = np.hypot(along - 0.4 * place.radius, across) / (1.4 * place.radius)
+    elif name == "rectangle":  # striped
+        share = 0.5 + 0.5 * np.sin(along * wave_number)
+    elif name == "triangle":  # checked
+        share = 0.5 + 0.5 * np.sign(np.sin(along * wave_number) * np.sin(across * wave_number))
+    else:  # plain
+        share = np.full(size, generator.uniform())
+    share = share.clip(0, 1).astype(np.float32)[..., None]
+    return first.astype(np.float32) + share * (second - first).astype(np.float32)
 
 
 def _noise(

@@ -64,7 +64,7 @@ def choose_points(
             )
         ]
     )
-    chosen = certainty.topk(num_uncertain, dim=1, largest=False).indices
+    chosen = certainty.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
     uncertain = candidates.gather(1, chosen[:, :, None].expand(-1, -1, 2))
     anywhere = draw(rows, num_points - num_uncertain, 2, device=device).to(mask_logits.dtype)
     return torch.cat([uncertain, anywhere], dim=1)

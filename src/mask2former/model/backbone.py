@@ -119,7 +119,8 @@ def _make_timm_backbone(name: str, drop_path: float) -> Backbone:
 def _make_features(name: str, drop_path: float) -> nn.Module:
     """Not every timm model has these switches, and none says so but by refusing them."""
     drop: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
-    other_sizes: dict[str, Any] = {"dynamic_img_size": True}  # of transformers with a position table
+    # Transformers have a table of positions, which they can resize.
+    other_sizes: dict[str, Any] = {"dynamic_img_size": True}
     refusal: Exception | None = None
     for keywords in (drop | other_sizes, drop):
         try:

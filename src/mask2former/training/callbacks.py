@@ -49,6 +49,7 @@ class RunLog(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Start the clock."""
+        assert isinstance(pl_module, TrainingModule)
         if self.progress and trainer.is_global_zero:
             self.line = ProgressLine(
                 pl_module.num_steps, trainer.global_step, device=pl_module.device
@@ -59,12 +60,13 @@ class RunLog(lightning.Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Mapping[str, torch.Tensor],
+        outputs: Any,
         batch: Any,
         batch_idx: int,
     ) -> None:
         """Add up on the device; ask it for values only when there is something to write."""
         del batch, batch_idx
+        assert isinstance(pl_module, TrainingModule)
         for name, value in outputs.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         self.steps += 1
@@ -162,6 +164,7 @@ class ScoreAndSave(lightning.Callback):
     ) -> None:
         """Every so often, score and save."""
         del outputs, batch, batch_idx
+        assert isinstance(pl_module, TrainingModule)
         step = trainer.global_step
         if step % self.every and step != pl_module.num_steps:
             return

@@ -4,7 +4,7 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,7 +20,7 @@ from mask2former.data.training_data import TrainingData, landscape_flags
 from mask2former.data.transforms import keeps_emptied
 from mask2former.distributed import rank, world_size
 from mask2former.tasks import Task
-from mask2former.types import Batch, Classes
+from mask2former.types import Classes
 
 _LOG = logging.getLogger(__name__)
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -67,8 +67,8 @@ def count_steps(run: Run, num_images: int) -> int:
     return math.ceil(run.training.epochs * num_images / run.training.batch_size)
 
 
-def make_loader(splits: Splits, run: Run, start: int) -> DataLoader[Batch]:
-    """Endless batches of this rank, from step `start` on.
+def make_loader(splits: Splits, run: Run, start: int) -> DataLoader[Any]:
+    """Endless `types.Batch`es of this rank, from step `start` on.
 
     Raises:
         ValueError: The batch cannot be shared out equally among the ranks.

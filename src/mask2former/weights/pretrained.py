@@ -14,8 +14,11 @@ from mask2former.weights.names import to_ours
 
 _LOG = logging.getLogger(__name__)
 
-# What the authors start from: ImageNet-1k at 224 px for T and S, at 384 px for B; 22k for L.
-_SWIN_AT_TIMM = {
+# What the authors start from: torchvision's first ResNets; Swin from ImageNet-1k at 224 px for T
+# and S, at 384 px for B, and from 22k for L. Other names mean timm's default weights.
+_AT_TIMM = {
+    "resnet50": "resnet50.tv_in1k",
+    "resnet101": "resnet101.tv_in1k",
     "swin_tiny": "swin_tiny_patch4_window7_224.ms_in1k",
     "swin_small": "swin_small_patch4_window7_224.ms_in1k",
     "swin_base": "swin_base_patch4_window12_384.ms_in1k",
@@ -51,7 +54,7 @@ def load_pretrained_backbone(backbone: nn.Module, name: str, file: Path | None =
         ValueError: The file does not fit the backbone, or the download failed.
     """
     if name in SWIN_SIZES:
-        ours, _ = to_ours(_read(name, _SWIN_AT_TIMM[name], file), _SWIN_NAMES)
+        ours, _ = to_ours(_read(name, _AT_TIMM[name], file), _SWIN_NAMES)
         missing = backbone.load_state_dict(ours, strict=False).missing_keys
         if lost := [key for key in missing if not key.startswith("norms.")]:
             raise ValueError(f"{file or name}: {len(lost)} tensors are missing: {lost[:3]}")
@@ -69,7 +72,8 @@ def _timm_features(name: str, file: Path | None) -> dict[str, Tensor]:
     if file is not None:
         _check_fits(name, load_file(file), file)
         overlay = {"file": str(file)}
-    return _download(name, features_only=True, pretrained_cfg_overlay=overlay).state_dict()
+    timm_name = _AT_TIMM.get(name, name)
+    return _download(timm_name, features_only=True, pretrained_cfg_overlay=overlay).state_dict()
 
 
 def _read(name: str, timm_name: str, file: Path | None) -> Mapping[str, Tensor]:
