@@ -60,6 +60,7 @@ def test_a_run_leaves_what_its_folder_promises(data: Path, tmp_path: Path) -> No
     assert json.loads((output / "metrics.json").read_text())["step"] == 4
     assert "step 4: PQ" in (output / "log.txt").read_text()
     assert list((output / "tensorboard").glob("events*"))
+    assert {path.name for path in (output / "plots").iterdir()} == {"losses.png", "metrics.png"}
     assert len(list((output / "pictures/training").glob("*.png"))) == 8
     with Image.open(output / "pictures/training/0.png") as picture:
         assert picture.width > picture.height

@@ -24,7 +24,7 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 # Package that may be missing -> extra that brings it.
-EXTRAS = {"lightning": "train", "tensorboard": "train", "cv2": "train", "hotcoco": "eval"}
+EXTRAS = {"lightning": "train", "tensorboard": "train", "matplotlib": "train", "cv2": "train"}
 
 app = typer.Typer(
     name="mask2former",

@@ -169,8 +169,9 @@ class ScoreAndSave(lightning.Callback):
         if step % self.every and step != pl_module.num_steps:
             return
         if trainer.is_global_zero:
+            start = time.perf_counter()
             self.score(trainer, pl_module)
-            self.run_log.since = time.perf_counter()  # scoring is no part of a step
+            self.run_log.since += time.perf_counter() - start  # scoring is no part of a step
         trainer.strategy.barrier()
         save_state(trainer, self.output / "checkpoints/last.ckpt")
 

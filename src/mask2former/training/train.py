@@ -21,6 +21,7 @@ from mask2former.inference.draw import draw_target
 from mask2former.training.callbacks import NUM_PICTURES, RunLog, ScoreAndSave
 from mask2former.training.loader import Splits, count_steps, make_loader, open_splits
 from mask2former.training.module import TrainingModule
+from mask2former.training.plots import plot_run
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
 
@@ -94,6 +95,7 @@ def train(
         loader = make_loader(splits, run, start=0 if state is None else _steps_done(state))
         with _quiet():
             trainer.fit(TrainingModule(model, run, num_steps), loader, ckpt_path=state)
+        plot_run(output)
     best = output / "weights/best.safetensors"
     return TrainResult(
         output=output,
