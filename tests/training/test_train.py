@@ -135,6 +135,26 @@ def test_a_taken_folder_is_not_overwritten(data: Path, tmp_path: Path) -> None:
         train(tiny_run(data), tmp_path, device="cpu", progress=False)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_named_whoever_reads_it(tmp_path, workers, monkeypatch) -> None:
+    data = tmp_path / "data"
+    write_synthetic(data, train_images=8, val_images=1, size=(64, 64), seed=0)
+    run = tiny_run(data, steps=9, batch_size=8)
+    run = run.model_copy(update={"data": run.data.model_copy(update={"workers": workers})})
+    step = TrainingModule.training_step
+
+    def damage_all(self: TrainingModule, batch: Batch, batch_idx: int) -> object:
+        for image in data.glob("images/train/*.jpg"):
+            image.write_bytes(image.read_bytes()[:500])
+        return step(self, batch, batch_idx)
+
+    # The first samples are read while they are whole, to draw them.
+    message = r"^cannot read .*\.jpg as an image .* replace it or take it out of the data set$"
+    monkeypatch.setattr(TrainingModule, "training_step", damage_all)
+    with pytest.raises(ValueError, match=message):
+        train(run, tmp_path / "run", device="cpu", progress=False)
+
+
 def test_nothing_to_resume_is_said(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume in"):
         train(tiny_run(data), tmp_path, device="cpu", progress=False, resume=True)

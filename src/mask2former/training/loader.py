@@ -101,6 +101,15 @@ def make_loader(splits: Splits, run: Run, start: int) -> DataLoader[Any]:
     )
 
 
+def without_traceback(error: ValueError | OSError) -> ValueError | OSError:
+    """The error as it was raised: a loader process wraps its traceback around the message."""
+    message = str(error)
+    if "in DataLoader worker process" not in message:
+        return error
+    _, _, original = message.rstrip().splitlines()[-1].partition(": ")
+    return type(error)(original)
+
+
 def _open(data: Data, folder: Path, split: str, task: Task) -> Dataset:
     return open_dataset(folder, split, task=task, ignore_index=data.ignore_index)
 

@@ -19,7 +19,13 @@ from mask2former.config_io import write_run
 from mask2former.inference.device import find_device
 from mask2former.inference.draw import draw_target
 from mask2former.training.callbacks import NUM_PICTURES, RunLog, ScoreAndSave
-from mask2former.training.loader import Splits, count_steps, make_loader, open_splits
+from mask2former.training.loader import (
+    Splits,
+    count_steps,
+    make_loader,
+    open_splits,
+    without_traceback,
+)
 from mask2former.training.module import TrainingModule
 from mask2former.training.plots import plot_run
 from mask2former.weights.build import build_model
@@ -93,8 +99,11 @@ def train(
         )
         trainer = _make_trainer(run, output, num_steps, where, callbacks=[log, scoring])
         loader = make_loader(splits, run, start=0 if state is None else _steps_done(state))
-        with _quiet():
-            trainer.fit(TrainingModule(model, run, num_steps), loader, ckpt_path=state)
+        try:
+            with _quiet():
+                trainer.fit(TrainingModule(model, run, num_steps), loader, ckpt_path=state)
+        except (ValueError, OSError) as error:
+            raise without_traceback(error) from error
         plot_run(output)
     best = output / "weights/best.safetensors"
     return TrainResult(
