@@ -44,7 +44,7 @@ from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
 from mask2former.training.loader import make_loader, open_splits
 from mask2former.training.optimizer import parameter_groups
 from mask2former.types import Batch
-from mask2former.weights.huggingface import NAMES, read_huggingface
+from mask2former.weights.huggingface import NAMES, name_in_file, read_huggingface
 from mask2former.weights.names import to_theirs
 
 IMAGE_SIDE = 128
@@ -154,8 +154,7 @@ def their_groups(model, learning_rate: float) -> list[dict]:
     """Our groups, by the names of the parameters there; a packed tensor counts by its parts."""
     ours = Mask2Former(make_backbone("swin_tiny"), model.config.num_labels)
     groups = parameter_groups(ours, Optimizer(learning_rate=learning_rate))
-    by_name = dict(model.named_parameters())
-    on_disk = {disk_name(name): parameter for name, parameter in by_name.items()}
+    theirs = {name_in_file(name): p for name, p in model.named_parameters()}
     tensors = dict(ours.named_parameters())
     taken: set[str] = set()
     result = []
@@ -163,27 +162,9 @@ def their_groups(model, learning_rate: float) -> list[dict]:
         state = {name: tensors[name] for name in group["names"]}
         names = {name for name in to_theirs(state, NAMES)[0] if name not in taken}
         taken |= names
-        result.append({**group, "params": [on_disk[name] for name in sorted(names)]})
+        result.append({**group, "params": [theirs[name] for name in sorted(names)]})
         del result[-1]["names"]
     return result
-
-
-def disk_name(name: str) -> str:
-    """A name of transformers 5 in memory as it stands in the file."""
-    if not name.startswith("model.pixel_level_module.encoder."):
-        return name
-    for memory, disk in {
-        "encoder.swin.": "encoder.",
-        "attention.q_proj": "attention.self.query",
-        "attention.k_proj": "attention.self.key",
-        "attention.v_proj": "attention.self.value",
-        "attention.o_proj": "attention.output.dense",
-        "attention.relative_position_bias.": "attention.self.",
-        "mlp.fc1": "intermediate.dense",
-        "mlp.fc2": "output.dense",
-    }.items():
-        name = name.replace(memory, disk)
-    return name
 
 
 def optimize(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:

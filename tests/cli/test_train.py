@@ -155,16 +155,6 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path) -> None:
         (tmp_path / f"nuts-{n}").mkdir()
 
 
-def test_several_processes_must_be_told_where_to_write(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["train", "--data", "d"]) == BAD_INPUT
-    assert "must agree on it; give --output RUN" in capsys.readouterr().err
-    assert main(["train", "--data", "d", "--output", "here"]) == OK
-    assert trained(calls)[1] == Path("here")
-
-
 def test_steps_and_epochs_together_are_refused(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:

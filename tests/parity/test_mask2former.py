@@ -14,6 +14,7 @@ from mask2former.loss.criterion import Criterion
 from mask2former.masks.packed import pack_masks
 from mask2former.model import transformer_decoder
 from mask2former.types import Target
+from mask2former.weights.huggingface import read_huggingface
 
 pytestmark = pytest.mark.parity
 
@@ -133,29 +134,12 @@ def test_losses_and_gradients_equal_theirs_on_a_padded_batch(pair, fixed_points)
 
 def assert_gradients_equal(theirs, ours) -> None:
     """Compare by the names that both share after conversion."""
-    from mask2former.weights.huggingface import NAMES
-    from mask2former.weights.names import to_ours
-
-    # In memory transformers names Swin's parts differently than on disk.
-    renames = {
-        "encoder.swin.": "encoder.",
-        "attention.q_proj": "attention.self.query",
-        "attention.k_proj": "attention.self.key",
-        "attention.v_proj": "attention.self.value",
-        "attention.o_proj": "attention.output.dense",
-        "attention.relative_position_bias.": "attention.self.",
-        "mlp.fc1": "intermediate.dense",
-        "mlp.fc2": "output.dense",
+    gradients = {
+        name: parameter.grad
+        for name, parameter in theirs.named_parameters()
+        if parameter.grad is not None
     }
-    gradients = {}
-    for name, parameter in theirs.named_parameters():
-        if parameter.grad is None:
-            continue
-        if name.startswith("model.pixel_level_module.encoder."):
-            for new, old in renames.items():
-                name = name.replace(new, old)
-        gradients[name] = parameter.grad
-    expected, _ = to_ours(gradients, NAMES)
+    expected = read_huggingface(gradients)
     compared = 0
     for name, parameter in ours.named_parameters():
         if parameter.grad is None:

@@ -4,21 +4,9 @@ import pytest
 import torch
 
 from mask2former.model.backbone import make_backbone
-from mask2former.weights.huggingface import NAMES
-from mask2former.weights.names import to_ours
+from mask2former.weights.huggingface import read_huggingface
 
 pytestmark = pytest.mark.parity
-
-ON_DISK = {
-    "swin.": "",
-    "attention.q_proj": "attention.self.query",
-    "attention.k_proj": "attention.self.key",
-    "attention.v_proj": "attention.self.value",
-    "attention.o_proj": "attention.output.dense",
-    "attention.relative_position_bias.": "attention.self.",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +33,10 @@ def test_every_stage_equals_theirs(name: str, config: dict) -> None:
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    state = {}
-    for tensor_name, tensor in theirs.state_dict().items():
-        for new, old in ON_DISK.items():
-            tensor_name = tensor_name.replace(new, old)
-        state["model.pixel_level_module.encoder." + tensor_name] = tensor
-    ours_state, _ = to_ours(state, NAMES)
+    prefix = "model.pixel_level_module.encoder."
+    state = read_huggingface({prefix + key: t for key, t in theirs.state_dict().items()})
     ours = make_backbone(name).eval()
-    ours.load_state_dict({k.removeprefix("backbone."): v for k, v in ours_state.items()})
+    ours.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items()})
     for size in [(224, 224), (96, 160), (101, 67), (257, 131), (33, 1)]:
         images = torch.randn(2, 3, *size)
         with torch.no_grad():

@@ -155,6 +155,12 @@ def test_a_damaged_image_is_named_whoever_reads_it(tmp_path, workers, monkeypatc
         train(run, tmp_path / "run", device="cpu", progress=False)
 
 
+def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started .*start it without torchrun"):
+        train(tiny_run(data), tmp_path / "run", device="cpu", progress=False)
+
+
 def test_nothing_to_resume_is_said(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume in"):
         train(tiny_run(data), tmp_path, device="cpu", progress=False, resume=True)

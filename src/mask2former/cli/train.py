@@ -1,7 +1,6 @@
 """`mask2former train`."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +70,7 @@ def train(
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
     run = _compose(config, named, from_scratch, overrides=overrides or [])
     assert run.data.path is not None
-    output = _new_run(run.data.path) if output is None else output
+    output = free_folder(Path("runs") / run.data.path.resolve().name) if output is None else output
     report = Report(as_json)
     report.text(f"{run.task}: preset {run.preset}, {run.model.backbone.name}, into {output}")
     with report.working():
@@ -109,12 +108,6 @@ def _compose(config: Path | None, *changes: Mapping[str, Any], overrides: Sequen
     if run.data.path is None:
         raise ValueError(NO_DATA)
     return run
-
-
-def _new_run(data: Path) -> Path:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("several processes train one run and must agree on it; give --output RUN")
-    return free_folder(Path("runs") / data.resolve().name)
 
 
 def free_folder(stem: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def train(
         FloatingPointError: The predictions became infinite.
     """
     started = time.perf_counter()
+    _check_alone()
     where = find_device(device)
     state = _state_to_resume(output) if resume else None
     if not resume:
@@ -169,6 +171,16 @@ def _make_trainer(
 
 def _no_workers(run: Run):
     return run.data.model_copy(update={"workers": 0})
+
+
+def _check_alone() -> None:
+    """A second process would read the same batches as the first and write the same files."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise ValueError(
+            f"{processes} processes were started (WORLD_SIZE); training runs in one process and on "
+            "one device so far: start it without torchrun"
+        )
 
 
 def _check_free(output: Path) -> None:

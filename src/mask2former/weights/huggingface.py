@@ -1,4 +1,7 @@
-"""Names of Hugging Face's Mask2Former files (as `save_pretrained` writes them), and ours."""
+"""Names of Hugging Face's Mask2Former, and ours.
+
+`transformers` 5 names Swin's parts otherwise in memory than in the files it writes; both are read.
+"""
 
 import re
 from collections.abc import Mapping
@@ -89,19 +92,39 @@ _TRANSFORMER_DECODER = (
 )
 NAMES = (*_SWIN, *_RESNET, *_PIXEL_DECODER, *_TRANSFORMER_DECODER)
 
+# Parts of names in memory, and in files.
+_IN_MEMORY = (
+    ("encoder.swin.", "encoder."),
+    ("attention.q_proj.", "attention.self.query."),
+    ("attention.k_proj.", "attention.self.key."),
+    ("attention.v_proj.", "attention.self.value."),
+    ("attention.o_proj.", "attention.output.dense."),
+    ("attention.relative_position_bias.", "attention.self."),
+    ("mlp.fc1.", "intermediate.dense."),
+    ("mlp.fc2.", "output.dense."),
+)
 _NOT_WEIGHTS = re.compile(
     r"criterion\.empty_weight|.*relative_position_index|.*num_batches_tracked"
-    r"|model\.pixel_level_module\.encoder\.(swin\.)?layernorm\..*"  # the classifier's norm, unused
+    r"|model\.pixel_level_module\.encoder\.layernorm\..*"  # the classifier's norm, unused
 )
 
 
+def name_in_file(name: str) -> str:
+    """The name that a tensor has in a file, of its name in memory or in a file."""
+    if name.startswith(_E):
+        for in_memory, in_file in _IN_MEMORY:
+            name = name.replace(in_memory, in_file)
+    return name
+
+
 def read_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a Hugging Face state dict our names.
+    """Give a Hugging Face state dict, of a file or a model, our names.
 
     Raises:
         ValueError: When a name is unknown.
     """
-    weights = {name: tensor for name, tensor in state.items() if not _NOT_WEIGHTS.fullmatch(name)}
+    by_name = {name_in_file(name): tensor for name, tensor in state.items()}
+    weights = {name: tensor for name, tensor in by_name.items() if not _NOT_WEIGHTS.fullmatch(name)}
     ours, unknown = to_ours(weights, NAMES)
     if unknown:
         raise ValueError(
