@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up: a file imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "tasks", "suggestions", "masks"},
+    {"types", "tasks", "suggestions", "files", "masks"},
     {"kernels", "config", "config_errors", "presets", "config_io", "distributed"},
     {"model", "loss", "data"},
     {"weights"},

@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen model per part, read here, passed on as plain values."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,7 @@ from mask2former.tasks import Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Precision: TypeAlias = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 class Part(BaseModel):
@@ -105,6 +106,15 @@ class Schedule(Part):
     )
     warmup_steps: int = Field(default=0, ge=0, description="linear, from 0")
 
+    @model_validator(mode="after")
+    def has_milestones_to_step_at(self) -> "Schedule":
+        if (self.kind == "step") != bool(self.milestones):
+            raise ValueError(
+                f"kind = {self.kind} and milestones = {list(self.milestones)}; a step schedule "
+                "needs milestones such as [0.9, 0.95], a poly schedule has none"
+            )
+        return self
+
 
 class Training(Part):
     steps: Positive | None = None
@@ -112,10 +122,10 @@ class Training(Part):
     batch_size: Positive = Field(default=16, description="images per step, over all ranks")
     eval_every: Positive | None = Field(default=None, description="steps; none: 10 times a run")
     log_every: Positive = 20
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+    precision: Precision = Field(
         default="auto", description="auto: bf16-mixed on a GPU that has it, else 32-true"
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def has_one_length(self) -> "Training":
@@ -137,6 +147,9 @@ class Run(Part):
 
     preset: str
     task: Task
+    weights: str | None = Field(
+        default=None, description="a trained model, or a backbone's file, to start from"
+    )
     model: Model
     loss: Loss = Loss()
     data: Data

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mask2former.config import Run
 from mask2former.config_errors import explain
+from mask2former.files import replacing
 from mask2former.presets import Preset, find_preset, published_backbone
 from mask2former.tasks import TASKS, Task
 
@@ -159,7 +160,8 @@ def format_run(run: Run) -> str:
 
 def write_run(run: Run, path: Path) -> None:
     """Writes every field; `read_run` gives back an equal run."""
-    path.write_text(format_run(run), encoding="utf-8")
+    with replacing(path) as unfinished:
+        unfinished.write_text(format_run(run), encoding="utf-8")
 
 
 def _load(text: str, source: str) -> Any:

@@ -20,9 +20,10 @@ class Optional(NamedTuple):
     purpose: str
 
 
-REQUIRED = ("torch", "torchvision", "timm", "numpy", "scipy", "pycocotools", "pydantic")
+REQUIRED = ("torch", "timm", "numpy", "scipy", "pycocotools", "pydantic")
 OPTIONAL = {
     "lightning": Optional("train", "training"),
+    "matplotlib": Optional("train", "curves of a run as pictures"),
     "tensorboard": Optional("train", "curves of a run in a browser"),
     "opencv-python-headless": Optional("train", "colour augmentation"),
     "hotcoco": Optional("eval", "AP in a fraction of the time"),

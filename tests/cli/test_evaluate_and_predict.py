@@ -11,8 +11,9 @@ import pytest
 
 from mask2former.cli.main import BAD_INPUT, OK, main
 from mask2former.cli.predict import parse_kinds
+from mask2former.evaluation.evaluate import Evaluation
 
-EVALUATION = SimpleNamespace(
+EVALUATION = Evaluation(
     task="instance",
     images=6,
     metrics={"AP": 43.67, "APs": float("nan")},
@@ -40,7 +41,7 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Fakes of everything that computes, and an empty working directory."""
     calls = Calls()
-    segmenter = SimpleNamespace(task="instance")
+    segmenter = SimpleNamespace(task="instance", ignore_index=7)
     dataset = SimpleNamespace(records=[SimpleNamespace(image_path=Path("in/a.png"))])
     kinds = ("overlay", "masks", "coco", "panoptic")
     fakes: dict[str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
     (load, opened, evaluated) = calls.made
     assert load == ("load", ("runs/nuts",), {"device": "cpu"})
-    assert opened == ("open", (Path("nuts"), "val"), {"task": "instance"})
+    assert opened == ("open", (Path("nuts"), "val"), {"task": "instance", "ignore_index": 7})
     assert evaluated[1][2] == "instance"
     lines = capsys.readouterr().out.splitlines()
     assert "instance, 6 images" in lines
@@ -79,7 +80,7 @@ def test_evaluate_uses_what_the_model_was_trained_for(
 def test_evaluate_takes_another_split_and_task(calls: Calls) -> None:
     words = ["evaluate", "--weights", "w", "--data", "d", "--split", "test", "--task", "semantic"]
     assert main(words) == OK
-    assert calls.made[1] == ("open", (Path("d"), "test"), {"task": "semantic"})
+    assert calls.made[1] == ("open", (Path("d"), "test"), {"task": "semantic", "ignore_index": 7})
     assert calls.made[2][1][2] == "semantic"
 
 

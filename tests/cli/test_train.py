@@ -31,7 +31,7 @@ class Calls:
     """What was asked for."""
 
     train: list[tuple[tuple, dict[str, Any]]] = field(default_factory=list)
-    opened: list[tuple[Path, str]] = field(default_factory=list)
+    opened: list[Path] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             best_weights=output / "weights" / "best.safetensors",
         )
 
-    def open_dataset(folder: Path, split: str) -> SimpleNamespace:
-        calls.opened.append((folder, split))
-        return SimpleNamespace(tasks=("panoptic", "semantic", "instance"))
+    def natural_tasks(folder: Path) -> tuple[str, ...]:
+        calls.opened.append(folder)
+        return ("panoptic", "semantic", "instance")
 
-    fakes = {"training.train": {"train": train}, "data.open": {"open_dataset": open_dataset}}
+    fakes = {"training.train": {"train": train}, "data.open": {"natural_tasks": natural_tasks}}
     for name, functions in fakes.items():
         monkeypatch.setitem(sys.modules, f"mask2former.{name}", SimpleNamespace(**functions))
     monkeypatch.chdir(tmp_path)
@@ -71,9 +71,9 @@ def test_a_folder_is_enough(calls: Calls, capsys: pytest.CaptureFixture[str]) ->
     assert main(["train", "--data", "sets/nuts"]) == OK
     run, output, keywords = trained(calls)
     assert (run.preset, run.task, run.data.path) == ("panoptic", "panoptic", Path("sets/nuts"))
-    assert calls.opened == [(Path("sets/nuts"), "train")]
+    assert calls.opened == [Path("sets/nuts")]
     assert output == Path("runs/nuts-1")
-    assert keywords == {"weights": None, "device": "auto", "resume": False}
+    assert keywords == {"device": "auto", "resume": False}
     shown = capsys.readouterr().out
     assert "AP      43.7" in shown
     assert shown.endswith("next: mask2former evaluate --weights runs/nuts-1 --data sets/nuts\n")
@@ -90,8 +90,9 @@ def test_every_option_reaches_the_run(calls: Calls) -> None:
     assert (run.training.epochs, run.training.steps, run.training.batch_size) == (3, None, 6)
     assert (run.data.workers, run.optimizer.learning_rate) == (2, 1e-5)
     assert output == Path("here")
-    assert keywords == {"weights": "other/run", "device": "cuda:1", "resume": False}
-    assert not calls.opened  # the task is known, so the data is read once, by the training
+    assert run.weights == "other/run"
+    assert keywords == {"device": "cuda:1", "resume": False}
+    assert not calls.opened  # the task is known
 
 
 def test_an_override_wins_over_an_option_and_that_over_a_file(calls: Calls) -> None:
@@ -114,9 +115,9 @@ def test_the_configuration_of_a_run_repeats_it(calls: Calls) -> None:
 
 def test_no_weights_means_random_ones_with_statistics_that_move(calls: Calls) -> None:
     assert main(["train", "--data", "d", "--preset", "semantic", "--weights", "none"]) == OK
-    run, _, keywords = trained(calls)
+    run, _, _ = trained(calls)
     assert (run.model.backbone.pretrained, run.model.backbone.norm) == (False, "sync")
-    assert keywords["weights"] is None
+    assert run.weights is None
 
 
 def test_resuming_takes_the_configuration_of_the_run(calls: Calls) -> None:
@@ -163,3 +164,24 @@ def test_steps_and_epochs_together_are_refused(
     assert capsys.readouterr().err == (
         "error: training: steps = 3 and epochs = 4; give exactly one of the two\n"
     )
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["mask2former.training.train"], "train", interrupted)
+    assert main(["train", "--data", "d", "--output", "here"]) == 130
+    assert "go on with: mask2former train --output here --resume" in capsys.readouterr().out
+
+
+def test_a_resumed_run_takes_no_other_weights(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = find_preset("tiny").run("semantic")
+    Path("here").mkdir()
+    write_run(run, Path("here/config.yaml"))
+    assert main(["train", "--output", "here", "--resume", "--weights", "w"]) == BAD_INPUT
+    assert "--resume goes on with the weights of the run" in capsys.readouterr().err

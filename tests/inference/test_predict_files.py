@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mask2former.inference.predict_files import needed_tasks, predict_files
+from mask2former.inference.predict_files import image_ids, needed_tasks, predict_files
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.types import Classes, InstanceResult, PanopticResult, Segment, SemanticResult
@@ -61,9 +61,12 @@ def test_each_image_is_segmented_once_for_all_files(images: list[Path], tmp_path
         written = sorted(path.name for path in (tmp_path / "out" / folder).iterdir())
         assert written == ["0042.png", "nuts.png"]
     coco = json.loads((tmp_path / "out" / "predictions.coco.json").read_text())
-    assert [(entry["image_id"], entry["category_id"]) for entry in coco] == [(42, 3), ("nuts", 3)]
+    assert [(entry["image_id"], entry["category_id"]) for entry in coco] == [
+        ("0042", 3),
+        ("nuts", 3),
+    ]
     panoptic = json.loads((tmp_path / "out" / "panoptic.json").read_text())
-    assert [entry["image_id"] for entry in panoptic["annotations"]] == [42, "nuts"]
+    assert [entry["image_id"] for entry in panoptic["annotations"]] == ["0042", "nuts"]
 
 
 def test_what_the_model_cannot_do_is_refused_before_anything_is_written(
@@ -80,3 +83,15 @@ def test_files_decide_which_tasks_are_needed() -> None:
     assert needed_tasks(["overlay"], "semantic") == ["semantic"]
     assert needed_tasks(["coco"], "semantic") == ["instance"]
     assert needed_tasks(["overlay", "coco", "panoptic"], "instance") == ["instance", "panoptic"]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["000007", "12"], [7, 12]),
+        (["7", "07"], ["7", "07"]),
+        (["7", "nuts"], ["7", "nuts"]),
+    ],
+)
+def test_ids_are_numbers_when_the_names_are_different_ones(names, ids) -> None:
+    assert image_ids(names) == ids

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mask2former.model.backbone import make_backbone, pixel_statistics
+from mask2former.model.frozen_norm import FrozenBatchNorm2d
 from mask2former.model.swin import (
     cut_windows,
     join_windows,
@@ -103,3 +104,21 @@ def test_drop_path_scales_what_it_keeps() -> None:
     # The mean of 10,000 draws has a standard deviation of 0.0065.
     assert dropped.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(block.eval()._drop(branch), branch)
+
+
+def test_frozen_norm_equals_batch_norm_and_keeps_half_precision() -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm2d(5).eval()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        torch.nn.init.uniform_(tensor, 0.5, 2)
+    frozen = FrozenBatchNorm2d(norm)
+    features = torch.randn(2, 5, 3, 4)
+    torch.testing.assert_close(frozen(features), norm(features))
+    assert frozen(features.bfloat16()).dtype == torch.bfloat16
+    assert frozen.state_dict().keys() == norm.state_dict().keys() - {"num_batches_tracked"}
+
+
+def test_a_frozen_residual_branch_is_not_dead() -> None:
+    torch.manual_seed(0)
+    assert not make_backbone("resnet18", norm="batch").body.layer1[0].bn2.weight.any()
+    assert make_backbone("resnet18", norm="frozen").body.layer1[0].bn2.weight.all()

@@ -18,7 +18,7 @@ def test_steps_fall_at_the_published_iterations() -> None:
 
 
 def test_warmup_rises_linearly_and_is_off_as_published() -> None:
-    assert learning_rate_factor(Schedule(kind="step"), 0, 10) == 1
-    schedule = Schedule(kind="step", warmup_steps=4)
+    assert learning_rate_factor(Schedule(kind="step", milestones=(0.9,)), 0, 10) == 1
+    schedule = Schedule(kind="step", milestones=(0.9,), warmup_steps=4)
     factors = [learning_rate_factor(schedule, step, 10) for step in range(5)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1])

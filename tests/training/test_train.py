@@ -13,7 +13,7 @@ from mask2former.data.synthetic import write_synthetic
 from mask2former.inference.segmenter import Segmenter
 from mask2former.training.module import TrainingModule
 from mask2former.training.progress import progress_line
-from mask2former.training.train import train
+from mask2former.training.train import choose_precision, train
 from mask2former.types import Batch
 from mask2former.weights.native import load, read
 
@@ -121,7 +121,9 @@ def test_training_starts_from_a_trained_model(data: Path, tmp_path: Path) -> Non
     still = run.model_copy(
         update={"optimizer": run.optimizer.model_copy(update={"learning_rate": 1e-12})}
     )
-    train(still, tmp_path / "second", weights=str(tmp_path / "first"), device="cpu", progress=False)
+    still = still.model_copy(update={"weights": str(tmp_path / "first")})
+    train(still, tmp_path / "second", device="cpu", progress=False)
+    assert f"weights: {tmp_path / 'first'}" in (tmp_path / "second/log.txt").read_text()
     first = read(tmp_path / "first").weights
     second = read(tmp_path / "second/weights/last.safetensors").weights
     for name, tensor in first.items():
@@ -157,7 +159,7 @@ def test_a_damaged_image_is_named_whoever_reads_it(tmp_path, workers, monkeypatc
 
 def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="2 processes were started .*start it without torchrun"):
+    with pytest.raises(ValueError, match=r"2 processes were started .*start it without torchrun"):
         train(tiny_run(data), tmp_path / "run", device="cpu", progress=False)
 
 
@@ -203,3 +205,44 @@ def test_the_progress_line_says_what_is_left() -> None:
         "150/400  loss 30.00 (class 5.00 mask 10.00 dice 15.00)  lr 1.0e-04  0.50 s/step  "
         "1.5 GiB  0:08:20 left"
     )
+
+
+def test_an_unreadable_validation_image_costs_no_training(tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "run"
+    write_synthetic(data, train_images=4, val_images=1, size=(64, 64), seed=0)
+    (image,) = data.glob("images/val/*.jpg")
+    whole = image.read_bytes()
+    image.write_bytes(whole[:500])
+    with pytest.raises(ValueError, match="cannot read"):
+        train(tiny_run(data), output, device="cpu", progress=False)
+    assert read(output / "weights/last.safetensors").run == tiny_run(data)
+    image.write_bytes(whole)
+    result = train(tiny_run(data), output, device="cpu", progress=False, resume=True)
+    assert result.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "message"),
+    [
+        ("16-mixed", "cpu", "16-mixed needs a GPU"),
+        ("32-true", "meta", "device 'meta' cannot train so far; choose one of cpu, cuda, mps"),
+    ],
+)
+def test_precisions_that_a_device_lacks_are_refused(wanted, device, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose_precision(wanted, torch.device(device))
+
+
+def test_the_cpu_trains_in_float32_unless_told_otherwise() -> None:
+    assert choose_precision("auto", torch.device("cpu")) == "32-true"
+    assert choose_precision("bf16-mixed", torch.device("cpu")) == "bf16-mixed"
+
+
+def test_the_logged_rate_is_that_of_the_step(data: Path, tmp_path: Path) -> None:
+    run = tiny_run(data)
+    train(run, tmp_path / "run", device="cpu", progress=False)
+    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "lr" in line]
+    # warm-up over 20 steps times the poly factor of the steps done before
+    expected = [1e-3 * (t + 1) / 20 * (1 - t / 4) ** 0.9 for t in range(4)]
+    assert rates == pytest.approx(expected)

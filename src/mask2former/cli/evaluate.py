@@ -28,18 +28,13 @@ def evaluate(
         from mask2former.inference.segmenter import Segmenter
 
         segmenter = Segmenter.load(weights, device=device)
-        dataset = open_dataset(data, split, task=task or segmenter.task)
-        result = score(segmenter, dataset, task or segmenter.task, progress=True)
+        scored = task or segmenter.task
+        dataset = open_dataset(data, split, task=scored, ignore_index=segmenter.ignore_index)
+        result = score(segmenter, dataset, scored, progress=True)
     show_evaluation(report, result)
     images = dataset.records[0].image_path.parent
     report.finish(
-        {
-            "task": result.task,
-            "images": result.images,
-            "metrics": result.metrics,
-            "per_class": result.per_class,
-            "speed": result.speed,
-        },
+        result.as_json(),
         ["mask2former", "predict", str(images), "--weights", weights, "--output", "predictions"],
     )
 

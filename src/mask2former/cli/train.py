@@ -63,12 +63,17 @@ def train(
     named = {
         "preset": preset,
         "task": task,
+        "weights": None if weights == "none" else weights,
         "data": {"path": data},
         "model": {"backbone": published_backbone(backbone).model_dump() if backbone else None},
         "training": {"epochs": epochs, "steps": steps, "batch_size": batch},
     }
+    if resume and weights is not None:
+        raise ValueError("--resume goes on with the weights of the run; leave --weights out")
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
     run = _compose(config, named, from_scratch, overrides=overrides or [])
+    if weights == "none":
+        run = run.model_copy(update={"weights": None})
     assert run.data.path is not None
     output = free_folder(Path("runs") / run.data.path.resolve().name) if output is None else output
     report = Report(as_json)
@@ -76,13 +81,12 @@ def train(
     with report.working():
         from mask2former.training.train import train as train_run
 
-        result = train_run(
-            run,
-            output,
-            weights=None if weights == "none" else weights,
-            device=device,
-            resume=resume,
-        )
+        try:
+            result = train_run(run, output, device=device, resume=resume)
+        except KeyboardInterrupt:
+            again = f"mask2former train --output {output} --resume"
+            report.text(f"stopped; from the last evaluation on, go on with: {again}")
+            raise
     report.text(f"{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
     report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
     report.finish(
@@ -129,9 +133,9 @@ def _interrupted(output: Path | None, config: Path | None) -> tuple[Path, Path]:
 
 
 def _tasks_in_data(changes: Mapping[str, Any]) -> Sequence[Task]:
-    from mask2former.data.open import open_dataset
+    from mask2former.data.open import natural_tasks
 
     part = changes.get("data") or {}
     if not part.get("path"):
         raise ValueError(NO_DATA)
-    return open_dataset(Path(part["path"]), part.get("train_split", "train")).tasks
+    return natural_tasks(Path(part["path"]))

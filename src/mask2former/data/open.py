@@ -39,14 +39,28 @@ def open_dataset(
     return data_format.read(folder, name, splits)
 
 
-def list_splits(folder: Path) -> list[str]:
-    """The splits of a data set: training, validation, test, then others by name.
+def natural_tasks(folder: Path) -> tuple[Task, ...]:
+    """What the annotations of a folder serve, the natural task first; nothing is read for it.
 
     Raises:
         FileNotFoundError: There is no such folder.
         ValueError: The folder is of no known format.
     """
-    return in_order(_find_format(folder, None)[1])
+    return _find_format(folder, None)[0].TASKS
+
+
+def list_splits(folder: Path, task: Task | None = None) -> list[str]:
+    """The splits of a data set: training, validation, test, then others by name.
+
+    Args:
+        folder: Of the data set.
+        task: What it is wanted for, as for `open_dataset`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: The folder is of no known format.
+    """
+    return in_order(_find_format(folder, task)[1])
 
 
 def _find_format(folder: Path, task: Task | None) -> tuple[ModuleType, dict]:

@@ -11,6 +11,7 @@ from PIL import Image
 from mask2former.inference.captions import Caption, inner_point, write_captions
 from mask2former.inference.palette import Color, class_color
 from mask2former.masks.id_maps import compact_ids
+from mask2former.masks.packed import unpack_masks
 from mask2former.masks.rle import decode_rle
 from mask2former.types import (
     Classes,
@@ -148,9 +149,8 @@ def draw_target(image: UInt8[np.ndarray, "h w 3"], target: Target, classes: Clas
         target: The masks, packed.
         classes: In the order of the target's labels.
     """
-    packed = target.masks.cpu().numpy()
     class_ids = target.labels.tolist()
-    masks = ((packed[..., i // 8] >> (i % 8) & 1).astype(bool) for i in range(len(class_ids)))
+    masks = unpack_masks(target.masks, len(class_ids)).cpu().numpy()
     return draw_masks(image, masks, _labels([classes.names[c] for c in class_ids], class_ids))
 
 

@@ -31,8 +31,7 @@ def predict_files(
 ) -> Iterable[Path]:
     """Segment every image once and write all kinds of files.
 
-    Every file is named after its image. So is the image's id, which is a number where the name is
-    one, as in COCO.
+    Every file is named after its image; for the images' ids see `image_ids`.
 
     Args:
         segmenter: What segments.
@@ -51,13 +50,24 @@ def predict_files(
     drawn = task or segmenter.task
     tasks = needed_tasks(kinds, drawn)
     segmenter.check_tasks(tasks, score_threshold)
+    names = unique_stems(images)
+    ids = image_ids(names)
     with ResultsWriter(output, segmenter.classes, kinds) as writer:
-        for image, name in zip(images, unique_stems(images), strict=True):
+        for image, name, image_id in zip(images, names, ids, strict=True):
             writer.write(
                 segmenter.predict_tasks(image, tasks, score_threshold),
                 name=name,
-                image_id=int(name) if name.isascii() and name.isdecimal() else name,
+                image_id=image_id,
                 file_name=image.name,
                 overlay_task=drawn,
             )
             yield image
+
+
+def image_ids(names: Sequence[str]) -> Sequence[int | str]:
+    """Ids of images: numbers, as in COCO, when all names are different numbers, else the names."""
+    if all(name.isascii() and name.isdecimal() for name in names):
+        numbers = [int(name) for name in names]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return names

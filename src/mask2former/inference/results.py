@@ -6,14 +6,14 @@ not grow with the number of images, and what bears a final name is whole.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image
 
+from mask2former.files import replacing, unfinished_path
 from mask2former.inference.prediction import Prediction
 from mask2former.masks.id_maps import ids_to_rgb
 from mask2former.tasks import Task
@@ -52,8 +52,9 @@ class ResultsWriter:
                 (self.folder / name).mkdir(exist_ok=True)
         if "masks" in self.kinds:
             table = {"classes": self.classes.names, "category_ids": self.classes.category_ids}
-            with replacing(self.folder / "classes.json") as file:
-                file.write(json.dumps(table, ensure_ascii=False, indent=1).encode())
+            with replacing(self.folder / "classes.json") as path:
+                text = json.dumps(table, ensure_ascii=False, indent=1)
+                path.write_text(text, encoding="utf-8")
         if "coco" in self.kinds:
             self._coco = JsonList(self.folder / "predictions.coco.json", "[", "]")
         if "panoptic" in self.kinds:
@@ -150,8 +151,7 @@ class JsonList:
 
     def __init__(self, path: Path, start: str, end: str) -> None:
         self.path, self.end = path, end
-        self._temporary = _temporary(path)
-        self._file = self._temporary.open("w", encoding="utf-8")
+        self._file = unfinished_path(path).open("w", encoding="utf-8")
         self._file.write(start)
         self._separator = "\n"
 
@@ -164,27 +164,11 @@ class JsonList:
         self._file.write("\n" + self.end)
         self._file.close()
         if complete:
-            self._temporary.replace(self.path)
+            unfinished_path(self.path).replace(self.path)
         else:
-            self._temporary.unlink()
+            unfinished_path(self.path).unlink()
 
 
 def save_png(path: Path, picture: Image.Image) -> None:
-    with replacing(path) as file:
-        picture.save(file, "PNG")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when it is complete, and never exists in part."""
-    temporary = _temporary(path)
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+    with replacing(path) as unfinished:
+        picture.save(unfinished, "PNG")

@@ -17,13 +17,13 @@ from mask2former.inference.device import find_device
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.resize import Frame
+from mask2former.model.mask2former import SIZE_DIVISOR
 from mask2former.tasks import Task
 from mask2former.types import Classes, InstanceResult, Result
 from mask2former.weights.native import load
 
 ImageSource: TypeAlias = str | Path | Image.Image | np.ndarray
 
-SIZE_DIVISOR = 32
 TASKS_OF: dict[Task, tuple[Task, ...]] = {
     "semantic": ("semantic",),
     "instance": ("instance",),
@@ -54,6 +54,7 @@ class Segmenter:
         panoptic_score_threshold: float = 0.8,
         panoptic_overlap_threshold: float = 0.8,
         max_instances: int = 100,
+        ignore_index: int = 255,
         device: str | torch.device = "auto",
     ) -> None:
         """Make a segmenter of a model, which is set to evaluation and moved to the device.
@@ -67,6 +68,7 @@ class Segmenter:
             panoptic_score_threshold: Class probability that a segment must exceed.
             panoptic_overlap_threshold: Share of its mask that a segment must win.
             max_instances: Objects per image.
+            ignore_index: Value of PNG masks that was no class in training.
             device: "auto", or as PyTorch names it.
         """
         self.device = find_device(str(device))
@@ -77,6 +79,7 @@ class Segmenter:
         self.panoptic_score_threshold = panoptic_score_threshold
         self.panoptic_overlap_threshold = panoptic_overlap_threshold
         self.max_instances = max_instances
+        self.ignore_index = ignore_index
 
     @classmethod
     def load(cls, weights: str | Path, device: str = "auto") -> "Segmenter":
@@ -94,6 +97,7 @@ class Segmenter:
             task=run.task,
             **run.data.test_size.model_dump(),
             **run.inference.model_dump(),
+            ignore_index=run.data.ignore_index,
             device=device,
         )
 

@@ -71,7 +71,7 @@ def match(
         for i, target in enumerate(targets)
     ]
     sizes = [cost.numel() for cost in costs]
-    on_cpu = torch.cat([cost.flatten() for cost in costs]).cpu()  # the step's one synchronisation
+    on_cpu = torch.cat([cost.flatten() for cost in costs]).cpu()  # once for all layers and images
     return [
         _assign(flat.view(cost.shape), image, cost.device)
         for image, (flat, cost) in enumerate(zip(on_cpu.split(sizes), costs, strict=True))

@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+ROWS_AT_ONCE = 64
+"""Indices and weights of more rows of points would take more memory than the masks."""
+
 
 def pack_masks(masks: Bool[np.ndarray, "m h w"]) -> UInt8[Tensor, "h w bytes"]:
     """Pack masks to ceil(m / 8) bytes a pixel."""
@@ -57,6 +60,13 @@ def sample_mask_rows(
     padded_size: tuple[int, int],
 ) -> Float[Tensor, "r p"]:
     """Coverage of mask `mask_ids[r]` at its own points `points[r]`; see `sample_masks`."""
+    parts = zip(mask_ids.split(ROWS_AT_ONCE), points.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([_sample_rows(packed, ids, some, padded_size) for ids, some in parts])
+
+
+def _sample_rows(
+    packed: Tensor, mask_ids: Tensor, points: Tensor, padded_size: tuple[int, int]
+) -> Tensor:
     samples = torch.zeros_like(points[..., 0])
     num_bytes = packed.shape[-1]
     byte_of_mask, bit_of_mask = (mask_ids // 8)[:, None], (mask_ids % 8).to(torch.uint8)[:, None]

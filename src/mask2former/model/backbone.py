@@ -4,10 +4,10 @@ from typing import Any, Literal, NamedTuple
 
 import timm
 from jaxtyping import Float
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from mask2former.model.features import STRIDES, Backbone
+from mask2former.model.frozen_norm import freeze_batch_norms
 from mask2former.model.simple_pyramid import SingleStrideBackbone
 from mask2former.model.swin import SwinTransformer
 from mask2former.suggestions import did_you_mean
@@ -60,7 +60,7 @@ def make_backbone(name: str, *, norm: BatchNormMode = "frozen", drop_path: float
         )
     backbone = _make_timm_backbone(name, drop_path)
     if norm == "frozen":
-        _freeze_norms(backbone)
+        freeze_batch_norms(backbone)
     return backbone
 
 
@@ -130,11 +130,3 @@ def _make_features(name: str, drop_path: float) -> nn.Module:
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"backbone {name!r} gives no feature maps: {error}") from error
     raise ValueError(f"backbone {name!r} cannot be made with {drop or 'its defaults'}: {refusal}")
-
-
-def _freeze_norms(backbone: Backbone) -> None:
-    """Some residual branches start with a scale of 0, which a frozen norm would never leave."""
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
-            nn.init.ones_(module.weight)
-    freeze_batch_norm_2d(backbone)

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mask2former.data.dataset import Dataset
-from mask2former.distributed import rank
 from mask2former.evaluation.evaluate import evaluate
+from mask2former.files import replacing
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.tasks import Task
@@ -44,6 +44,7 @@ class RunLog(lightning.Callback):
         self.sums: dict[str, torch.Tensor] = {}
         self.steps = 0
         self.since = 0.0
+        self.learning_rate = 0.0
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -55,6 +56,17 @@ class RunLog(lightning.Callback):
                 pl_module.num_steps, trainer.global_step, device=pl_module.device
             )
         self.since = time.perf_counter()
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note the rate of this step; at its end the schedule has moved on."""
+        del pl_module, batch, batch_idx
+        self.learning_rate = max(g["lr"] for g in trainer.optimizers[0].param_groups)
 
     def on_train_batch_end(
         self,
@@ -74,8 +86,7 @@ class RunLog(lightning.Callback):
         if (step % self.every and step != pl_module.num_steps) or not trainer.is_global_zero:
             return
         values = {name: (total / self.steps).item() for name, total in self.sums.items()}
-        # The scheduler has moved on: the rate of the step that was done is the one before.
-        values["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        values["lr"] = self.learning_rate
         values["seconds_per_step"] = (time.perf_counter() - self.since) / self.steps
         self.write(trainer, values)
         if self.line is not None:
@@ -168,6 +179,8 @@ class ScoreAndSave(lightning.Callback):
         step = trainer.global_step
         if step % self.every and step != pl_module.num_steps:
             return
+        # Before scoring, which may meet a file that it cannot read.
+        save_state(trainer, self.output / "checkpoints/last.ckpt")
         if trainer.is_global_zero:
             start = time.perf_counter()
             self.score(trainer, pl_module)
@@ -179,6 +192,7 @@ class ScoreAndSave(lightning.Callback):
         """Write the last weights, and the best ones when they are."""
         weights = self.output / "weights"
         state = module.model.state_dict()
+        save(weights / "last.safetensors", state, module.run, self.classes)
         if self.validation is not None:
             self.metrics = self._evaluate(trainer, module)
             value = self.metrics[MAIN_METRIC[module.run.task]]
@@ -187,7 +201,6 @@ class ScoreAndSave(lightning.Callback):
             elif value > self.best:
                 self.best, self.best_step = value, trainer.global_step
                 save(weights / "best.safetensors", state, module.run, self.classes)
-        save(weights / "last.safetensors", state, module.run, self.classes)
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         assert self.validation is not None
@@ -215,20 +228,12 @@ class ScoreAndSave(lightning.Callback):
             "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items()),
         )  # fmt: skip
         text = json.dumps({"step": trainer.global_step, **result.as_json()}, indent=1)
-        write_whole(self.output / "metrics.json", text)
+        with replacing(self.output / "metrics.json") as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
         return result.metrics
 
 
 def save_state(trainer: lightning.Trainer, path: Path) -> None:
     """Save what resuming needs; an earlier state stays whole until the new one is complete."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    trainer.save_checkpoint(unfinished)
-    if rank() == 0:
-        unfinished.replace(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is never seen half."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        trainer.save_checkpoint(unfinished)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch.utils.data import DataLoader
 
 from mask2former.config import Data, LargeScaleJitter, Run
@@ -67,7 +66,9 @@ def count_steps(run: Run, num_images: int) -> int:
     return math.ceil(run.training.epochs * num_images / run.training.batch_size)
 
 
-def make_loader(splits: Splits, run: Run, start: int) -> DataLoader[Any]:
+def make_loader(
+    splits: Splits, run: Run, start: int, *, pin_memory: bool = False
+) -> DataLoader[Any]:
     """Endless `types.Batch`es of this rank, from step `start` on.
 
     Raises:
@@ -97,16 +98,17 @@ def make_loader(splits: Splits, run: Run, start: int) -> DataLoader[Any]:
         collate_fn=collate,
         num_workers=run.data.workers,
         persistent_workers=run.data.workers > 0,
-        pin_memory=torch.accelerator.is_available(),
+        pin_memory=pin_memory,
     )
 
 
 def without_traceback(error: ValueError | OSError) -> ValueError | OSError:
-    """The error as it was raised: a loader process wraps its traceback around the message."""
-    message = str(error)
-    if "in DataLoader worker process" not in message:
+    """An error of ours as it was raised: a loader process wraps its traceback around it."""
+    lines = str(error).rstrip().splitlines()
+    raised_in = [line for line in lines if line.lstrip().startswith('File "')]
+    if not raised_in or "/mask2former/" not in raised_in[-1].replace("\\", "/"):
         return error
-    _, _, original = message.rstrip().splitlines()[-1].partition(": ")
+    _, _, original = lines[-1].partition(": ")
     return type(error)(original)
 
 
@@ -126,7 +128,7 @@ def _check_same_classes(train: Dataset, validation: Dataset) -> None:
 def _open_validation(data: Data, folder: Path, task: Task) -> Dataset | None:
     if data.val_split is not None:
         return _open(data, folder, data.val_split, task)
-    for split in list_splits(folder):
+    for split in list_splits(folder, task):
         if split in VALIDATION_NAMES:
             return _open(data, folder, split, task)
     return None

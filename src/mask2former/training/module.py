@@ -60,7 +60,10 @@ class TrainingModule(lightning.LightningModule):
         num_targets = sum(len(target.labels) for target in batch.targets)
         num_masks = mean_over_ranks(num_targets, images.device).clamp(min=1)
         padded_size = (images.shape[2], images.shape[3])
-        terms = self.criterion(prediction, batch.targets, padded_size, num_masks)
+        try:
+            terms = self.criterion(prediction, batch.targets, padded_size, num_masks)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}. Images of the batch: {batch.image_ids}") from error
         return {"loss": self.criterion.total(terms), **weighted_sums(terms, self.criterion.weights)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 Curve: TypeAlias = tuple[list[int], list[float]]
 """Steps, and the values after them."""
 
@@ -45,9 +48,6 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def _draw(curves: Mapping[str, Curve], names: Sequence[str], label: str, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = [name for name in names if name in curves]
     if not shown:
         return

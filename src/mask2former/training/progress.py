@@ -1,6 +1,5 @@
 """What one sees while a run goes on: a bar on a terminal, lines elsewhere."""
 
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -81,8 +80,15 @@ def progress_line(
 
 
 def used_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors took on an accelerator, or that the process took on a CPU."""
+    """Bytes: the most that tensors took on an accelerator, or that the process took on a CPU.
+
+    0 where the system does not say.
+    """
     if device.type == "cpu":
+        try:
+            import resource
+        except ImportError:  # on Windows
+            return 0
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return torch.accelerator.max_memory_allocated(device)

@@ -8,14 +8,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from mask2former.config import Run
+from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
 from mask2former.inference.device import find_device
 from mask2former.inference.draw import draw_target
@@ -34,6 +37,9 @@ from mask2former.weights.start import load_start
 
 _LOG = logging.getLogger(__name__)
 EVALUATIONS_PER_RUN = 10
+ChosenPrecision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+"""Types of devices, and Lightning's names for them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,6 @@ def train(
     run: Run,
     output: Path,
     *,
-    weights: str | None = None,
     device: str = "auto",
     resume: bool = False,
     progress: bool = True,
@@ -62,7 +67,6 @@ def train(
     Args:
         run: The configuration.
         output: The run's folder; it must be new, or hold the run to resume.
-        weights: What to start from; see `weights.start.load_start`.
         device: "auto", or as PyTorch names it.
         resume: Go on from the last saved state; the same batches follow as without the break.
         progress: Show a line on standard error.
@@ -71,23 +75,26 @@ def train(
         FileNotFoundError: The data, the weights or the run to resume is missing.
         ValueError: The data or the configuration is wrong, or `output` is taken.
         FloatingPointError: The predictions became infinite.
+        KeyboardInterrupt: Somebody pressed Ctrl-C; the state of the last evaluation is saved.
     """
     started = time.perf_counter()
     _check_alone()
     where = find_device(device)
+    precision = choose_precision(run.training.precision, where)
     state = _state_to_resume(output) if resume else None
     if not resume:
         _check_free(output)
-    splits = open_splits(run.data, run.task)
-    num_steps = count_steps(run, len(splits.train))
-    torch.manual_seed(run.training.seed)
-    model = build_model(run.model, len(splits.classes))
-    if not resume:
-        load_start(model, splits.classes, run.model.backbone, weights)
-    for folder in ("weights", "checkpoints", "pictures/training"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    write_run(run, output / "config.yaml")
-    with _log_to(output / "log.txt"):
+    with LogFile() as log_file:
+        splits = open_splits(run.data, run.task)
+        num_steps = count_steps(run, len(splits.train))
+        torch.manual_seed(run.training.seed)
+        model = build_model(run.model, len(splits.classes))
+        if not resume:
+            load_start(model, splits.classes, run.model.backbone, run.weights)
+        for folder in ("weights", "checkpoints", "pictures/training"):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+        write_run(run, output / "config.yaml")
+        log_file.write_to(output / "log.txt")
         _log_start(run, splits, num_steps)
         if not resume:
             draw_training_samples(splits, run, output / "pictures/training")
@@ -99,13 +106,10 @@ def train(
             validation=splits.validation,
             every=run.training.eval_every or math.ceil(num_steps / EVALUATIONS_PER_RUN),
         )
-        trainer = _make_trainer(run, output, num_steps, where, callbacks=[log, scoring])
-        loader = make_loader(splits, run, start=0 if state is None else _steps_done(state))
-        try:
-            with _quiet():
-                trainer.fit(TrainingModule(model, run, num_steps), loader, ckpt_path=state)
-        except (ValueError, OSError) as error:
-            raise without_traceback(error) from error
+        trainer = _make_trainer(run, output, num_steps, where, precision, callbacks=[log, scoring])
+        done = 0 if state is None else _steps_done(state)
+        loader = make_loader(splits, run, start=done, pin_memory=where.type == "cuda")
+        _fit(trainer, TrainingModule(model, run, num_steps), loader, state)
         plot_run(output)
     best = output / "weights/best.safetensors"
     return TrainResult(
@@ -143,17 +147,51 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return row
 
 
+def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision:
+    """The precision to train in: "auto" is bf16 on a GPU that computes with it, else float32.
+
+    Raises:
+        ValueError: The device cannot train, or not in this precision.
+    """
+    if device.type not in ACCELERATORS:
+        raise ValueError(
+            f"device {device.type!r} cannot train so far; choose one of {', '.join(ACCELERATORS)}"
+        )
+    if wanted == "16-mixed" and device.type == "cpu":
+        raise ValueError("precision 16-mixed needs a GPU; take 32-true or bf16-mixed on the CPU")
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "32-true"
+    with torch.cuda.device(device):
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def _fit(
+    trainer: lightning.Trainer, module: TrainingModule, loader: DataLoader, state: Path | None
+) -> None:
+    try:
+        with _quiet():
+            trainer.fit(module, loader, ckpt_path=state)
+    except (ValueError, OSError) as error:
+        raise without_traceback(error) from error
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
+
+
 def _make_trainer(
-    run: Run, output: Path, num_steps: int, device: torch.device, callbacks: list
+    run: Run,
+    output: Path,
+    num_steps: int,
+    device: torch.device,
+    precision: ChosenPrecision,
+    *,
+    callbacks: list[lightning.Callback],
 ) -> lightning.Trainer:
-    accelerator = "gpu" if device.type == "cuda" else device.type
-    precision = run.training.precision
-    if precision == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bf16-mixed" if has_bf16 else "32-true"
     with _quiet():
         return lightning.Trainer(
-            accelerator=accelerator,
+            accelerator=ACCELERATORS[device.type],
             devices=1 if device.index is None else [device.index],
             precision=precision,
             max_steps=num_steps,
@@ -207,28 +245,44 @@ def _steps_done(state: Path) -> int:
 
 def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
     _LOG.info("%s on %s: %d classes", run.task, run.data.path, len(splits.classes))
+    unnamed = "ImageNet" if run.model.backbone.pretrained else "random"
+    _LOG.info("weights: %s", run.weights or unnamed)
     _LOG.info(
         "%d training images, %d steps of %d", len(splits.train), num_steps, run.training.batch_size
     )
-    if run.model.backbone.norm == "frozen" and not run.model.backbone.pretrained:
+    from_nothing = run.weights is None and not run.model.backbone.pretrained
+    if run.model.backbone.norm == "frozen" and from_nothing:
         _LOG.warning("batch norm is frozen at statistics that nothing was trained with")
 
 
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Copy the package's log to a file."""
-    logger = logging.getLogger("mask2former")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-        handler.close()
+class LogFile:
+    """Copies the package's log to a file; what is said before there is one is kept for it."""
+
+    def __init__(self) -> None:
+        self.logger = logging.getLogger("mask2former")
+        self.level = self.logger.level
+        self.memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
+        self.file: logging.Handler | None = None
+
+    def __enter__(self) -> "LogFile":
+        self.logger.addHandler(self.memory)
+        self.logger.setLevel(logging.INFO)
+        return self
+
+    def write_to(self, path: Path) -> None:
+        """Write to this file from now on."""
+        self.file = logging.FileHandler(path, encoding="utf-8")
+        self.file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.memory.setTarget(self.file)
+        self.memory.flush()
+        self.memory.flushLevel = logging.NOTSET
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.setLevel(self.level)
+        self.logger.removeHandler(self.memory)
+        self.memory.close()
+        if self.file is not None:
+            self.file.close()
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mask2former.config import Run
+from mask2former.files import replacing
 from mask2former.model.mask2former import Mask2Former
 from mask2former.types import Classes
 from mask2former.weights.build import build_model
 
 FORMAT = "mask2former"
 VERSION = "1"
+COUNTER = "num_batches_tracked"
 FOREIGN = (".pkl", ".pth", ".pt", ".bin")
 
 
@@ -53,11 +55,10 @@ def save(path: Path, weights: Mapping[str, Tensor], run: Run, classes: Classes) 
         "classes": json.dumps(asdict(classes)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, unfinished, metadata)
-    unfinished.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets only the owner read
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        save_file(contiguous, unfinished, metadata)
+        unfinished.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets the owner only
 
 
 def read(weights: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -116,8 +117,9 @@ def fill(model: Mask2Former, tensors: Mapping[str, Tensor], source: str) -> None
         ValueError: A tensor is missing, left over or of another shape.
     """
     wanted = model.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - wanted.keys())
+    # Batch norms that are not frozen count their steps; nothing depends on that.
+    missing = sorted(n for n in wanted.keys() - tensors.keys() if not n.endswith(COUNTER))
+    extra = sorted(n for n in tensors.keys() - wanted.keys() if not n.endswith(COUNTER))
     reshaped = [
         f"{name} {tuple(tensors[name].shape)} for {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -129,7 +131,7 @@ def fill(model: Mask2Former, tensors: Mapping[str, Tensor], source: str) -> None
             f"{len(extra)} are left over {extra[:3]}, {len(reshaped)} have another shape "
             f"{reshaped[:3]}; use the preset and backbone that the weights were trained with"
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, strict=False)
 
 
 def find_file(path: Path) -> Path:
