@@ -106,3 +106,10 @@ def test_the_tree_of_the_readme_is_the_one_on_disk() -> None:
     assert not [path for path in shown if not (PACKAGE / path).exists()]
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders == {path.split("/")[0] for path in shown if "/" in path} & folders
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)\)", readme)
+    assert links
+    assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
