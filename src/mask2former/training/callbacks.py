@@ -19,13 +19,13 @@ from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.tasks import Task
 from mask2former.training.module import TrainingModule
+from mask2former.training.pictures import NUM_PICTURES
 from mask2former.training.progress import ProgressLine
 from mask2former.types import Classes
 from mask2former.weights.native import save
 
 _LOG = logging.getLogger(__name__)
 MAIN_METRIC: dict[Task, str] = {"semantic": "mIoU", "instance": "AP", "panoptic": "PQ"}
-NUM_PICTURES = 8
 
 
 class RunLog(lightning.Callback):

@@ -8,21 +8,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
 from mask2former.inference.device import find_device
-from mask2former.inference.draw import draw_target
-from mask2former.training.callbacks import NUM_PICTURES, RunLog, ScoreAndSave
+from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.loader import (
     Splits,
     count_steps,
@@ -30,7 +27,9 @@ from mask2former.training.loader import (
     open_splits,
     without_traceback,
 )
+from mask2former.training.log_file import LogFile
 from mask2former.training.module import TrainingModule
+from mask2former.training.pictures import draw_training_samples
 from mask2former.training.plots import plot_run
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
@@ -121,32 +120,6 @@ def train(
     )
 
 
-def draw_training_samples(splits: Splits, run: Run, folder: Path) -> None:
-    """Draw the first samples of the run with their masks, as the model will see them."""
-    batches = iter(make_loader(splits, run.model_copy(update={"data": _no_workers(run)}), start=0))
-    drawn = 0
-    for batch in batches:
-        for image, target in zip(batch.images, batch.targets, strict=True):
-            pixels = image.permute(1, 2, 0).contiguous().numpy()
-            pair = [Image.fromarray(pixels), draw_target(pixels, target, splits.classes)]
-            side_by_side(pair).save(folder / f"{drawn}.png")
-            drawn += 1
-            if drawn == NUM_PICTURES:
-                return
-
-
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures in a row, all as high as the highest."""
-    height = max(picture.height for picture in pictures)
-    pictures = [p.resize((p.width * height // p.height, height)) for p in pictures]
-    row = Image.new("RGB", (sum(picture.width for picture in pictures), height))
-    left = 0
-    for picture in pictures:
-        row.paste(picture, (left, 0))
-        left += picture.width
-    return row
-
-
 def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision:
     """The precision to train in: "auto" is bf16 on a GPU that computes with it, else float32.
 
@@ -207,10 +180,6 @@ def _make_trainer(
         )
 
 
-def _no_workers(run: Run):
-    return run.data.model_copy(update={"workers": 0})
-
-
 def _check_alone() -> None:
     """A second process would read the same batches as the first and write the same files."""
     processes = os.environ.get("WORLD_SIZE", "1")
@@ -253,36 +222,6 @@ def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
         _LOG.warning("batch norm is frozen at statistics that nothing was trained with")
-
-
-class LogFile:
-    """Copies the package's log to a file; what is said before there is one is kept for it."""
-
-    def __init__(self) -> None:
-        self.logger = logging.getLogger("mask2former")
-        self.level = self.logger.level
-        self.memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
-        self.file: logging.Handler | None = None
-
-    def __enter__(self) -> "LogFile":
-        self.logger.addHandler(self.memory)
-        self.logger.setLevel(logging.INFO)
-        return self
-
-    def write_to(self, path: Path) -> None:
-        """Write to this file from now on."""
-        self.file = logging.FileHandler(path, encoding="utf-8")
-        self.file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self.memory.setTarget(self.file)
-        self.memory.flush()
-        self.memory.flushLevel = logging.NOTSET
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)
-        self.logger.removeHandler(self.memory)
-        self.memory.close()
-        if self.file is not None:
-            self.file.close()
 
 
 @contextmanager
