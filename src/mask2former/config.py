@@ -12,6 +12,9 @@ Positive = Annotated[int, Field(gt=0)]
 Precision: TypeAlias = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
+NO_DATA = "no data; give --data DIR, or data.path in the configuration"
+
+
 class Part(BaseModel):
     """Unknown keys and later changes are errors."""
 

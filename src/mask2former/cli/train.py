@@ -14,8 +14,6 @@ from mask2former.tasks import Task
 if TYPE_CHECKING:
     from mask2former.config import Run
 
-NO_DATA = "no data; give --data DIR, or data.path in the configuration"
-
 
 def train(
     data: Annotated[
@@ -31,7 +29,7 @@ def train(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="W", help="A trained model to start from; none: from random weights."),
+        typer.Option(metavar="W", help="A run, or a backbone's file, to start from; none: random."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Default: runs/<data folder>-<n>.")
@@ -97,6 +95,7 @@ def train(
 
 def _compose(config: Path | None, *changes: Mapping[str, Any], overrides: Sequence[str]) -> "Run":
     """The run that a file, then options, then overrides describe; the last one wins."""
+    from mask2former.config import NO_DATA
     from mask2former.config_io import (
         compose_run,
         merge,
@@ -133,6 +132,7 @@ def _interrupted(output: Path | None, config: Path | None) -> tuple[Path, Path]:
 
 
 def _tasks_in_data(changes: Mapping[str, Any]) -> Sequence[Task]:
+    from mask2former.config import NO_DATA
     from mask2former.data.open import natural_tasks
 
     part = changes.get("data") or {}

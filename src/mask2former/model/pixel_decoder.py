@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mask2former.kernels.deformable_attention import deformable_attention
+from mask2former.model.feed_forward import FeedForward
 from mask2former.model.position import sine_position
 
 ENCODER_STRIDES = (32, 16, 8)
@@ -126,11 +127,7 @@ class DeformableEncoderLayer(nn.Module):
         super().__init__()
         self.attention = DeformableSelfAttention(hidden_dim, num_heads, len(ENCODER_STRIDES))
         self.attention_norm = nn.LayerNorm(hidden_dim)
-        self.linear1 = nn.Linear(hidden_dim, feedforward_dim)
-        self.linear2 = nn.Linear(feedforward_dim, hidden_dim)
-        self.feedforward_norm = nn.LayerNorm(hidden_dim)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
+        self.feedforward = FeedForward(hidden_dim, feedforward_dim)
 
     def forward(
         self,
@@ -141,9 +138,7 @@ class DeformableEncoderLayer(nn.Module):
     ) -> Float[Tensor, "b n c"]:
         """Let every token look around its place on every level."""
         attended = self.attention(tokens + positions, tokens, centers, level_sizes)
-        tokens = self.attention_norm(tokens + attended)
-        transformed = self.linear2(F.relu(self.linear1(tokens), inplace=True))
-        return self.feedforward_norm(tokens + transformed)
+        return self.feedforward(self.attention_norm(tokens + attended))
 
 
 class DeformableSelfAttention(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mask2former.model.feed_forward import FeedForward
 from mask2former.model.pixel_decoder import PixelFeatures
 from mask2former.model.position import sine_position
 from mask2former.types import MaskPrediction
@@ -103,11 +104,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention_norm = nn.LayerNorm(hidden_dim)
         self.self_attention = Attention(hidden_dim, num_heads)
         self.self_attention_norm = nn.LayerNorm(hidden_dim)
-        self.linear1 = nn.Linear(hidden_dim, feedforward_dim)
-        self.linear2 = nn.Linear(feedforward_dim, hidden_dim)
-        self.feedforward_norm = nn.LayerNorm(hidden_dim)
-        nn.init.xavier_uniform_(self.linear1.weight)
-        nn.init.xavier_uniform_(self.linear2.weight)
+        self.feedforward = FeedForward(hidden_dim, feedforward_dim)
 
     def forward(
         self,
@@ -121,9 +118,7 @@ class DecoderLayer(nn.Module):
         queries = self.cross_attention_norm(queries + read)
         placed = queries + positions
         exchanged = self.self_attention(placed, placed, queries)
-        queries = self.self_attention_norm(queries + exchanged)
-        transformed = self.linear2(F.relu(self.linear1(queries)))
-        return self.feedforward_norm(queries + transformed)
+        return self.feedforward(self.self_attention_norm(queries + exchanged))
 
 
 class Attention(nn.Module):

@@ -153,17 +153,15 @@ class ScoreAndSave(lightning.Callback):
         self.output, self.run_log, self.classes = output, log, classes
         self.validation, self.every = validation, every
         self.best = -math.inf
-        self.best_step = 0
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"best": self.best, "best_step": self.best_step, "metrics": self.metrics}
+        return {"best": self.best, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
-        self.metrics = state_dict["metrics"]
+        self.best, self.metrics = state_dict["best"], state_dict["metrics"]
 
     def on_train_batch_end(
         self,
@@ -199,7 +197,7 @@ class ScoreAndSave(lightning.Callback):
             if math.isnan(value):
                 _LOG.warning("the validation split has no object to score")
             elif value > self.best:
-                self.best, self.best_step = value, trainer.global_step
+                self.best = value
                 save(weights / "best.safetensors", state, module.run, self.classes)
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from mask2former.config import Data, LargeScaleJitter, Run
+from mask2former.config import NO_DATA, Data, LargeScaleJitter, Run
 from mask2former.data.batching import collate
 from mask2former.data.dataset import Dataset
 from mask2former.data.derive import for_task
@@ -41,7 +41,7 @@ def open_splits(data: Data, task: Task) -> Splits:
         ValueError: It holds no data for the task, or the splits have different classes.
     """
     if data.path is None:
-        raise ValueError("no data; give --data DIR, or data.path in the configuration")
+        raise ValueError(NO_DATA)
     augmentation = data.augmentation
     train = TrainingData(
         _open(data, data.path, data.train_split, task),

@@ -1,7 +1,5 @@
 """One training step: data, model and losses meet here."""
 
-from functools import partial
-
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -69,8 +67,10 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, and a factor of its learning rates that changes every step."""
         optimizer = make_optimizer(self.model, self.run.optimizer)
-        factor = partial(learning_rate_factor, self.run.schedule, num_steps=self.num_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        schedule = self.run.schedule
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(schedule, step, self.num_steps)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
