@@ -44,7 +44,7 @@ from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
 from mask2former.training.loader import make_loader, open_splits
 from mask2former.training.optimizer import parameter_groups
 from mask2former.types import Batch
-from mask2former.weights.huggingface import NAMES, name_in_file, read_huggingface
+from mask2former.weights.huggingface import NAMES, name_in_file, read
 from mask2former.weights.names import to_theirs
 
 IMAGE_SIDE = 128
@@ -115,7 +115,7 @@ def build_pair(folder: Path, num_classes: int):
     config = transformers.Mask2FormerConfig(backbone_config=backbone, num_labels=num_classes)
     theirs = transformers.Mask2FormerForUniversalSegmentation(config).train()
     theirs.save_pretrained(folder / "weights")
-    weights = read_huggingface(load_file(folder / "weights/model.safetensors"))
+    weights = read(load_file(folder / "weights/model.safetensors"), {}).weights
     ours = [Mask2Former(make_backbone("swin_tiny"), num_classes).train() for _ in OUR_RUNS]
     for model in ours:
         model.load_state_dict(weights)

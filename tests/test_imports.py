@@ -14,7 +14,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up: a file imports from its own layer and from those before it.
 LAYERS = (
     {"types", "tasks", "suggestions", "files", "masks"},
-    {"kernels", "config", "config_errors", "presets", "config_io", "distributed"},
+    {
+        "kernels",
+        "config",
+        "config_errors",
+        "recipes",
+        "published",
+        "presets",
+        "config_io",
+        "distributed",
+    },
     {"model", "loss", "data"},
     {"weights"},
     {"inference"},

@@ -6,30 +6,45 @@ from mask2former.config import LargeScaleJitter, Run, ShortestEdgeCrop
 from mask2former.presets import (
     PUBLISHED_BACKBONES,
     all_presets,
+    all_published,
     find_preset,
+    find_published,
     published_backbone,
-    short_sides,
 )
+from mask2former.recipes import short_sides
 
+GENERAL = ["instance", "panoptic", "semantic", "tiny"]
 COCO = [name for name in all_presets() if name.startswith("coco-")]
+ALL = "resnet50 resnet101 swin-tiny swin-small swin-base swin-base-in21k swin-large"
+CITYSCAPES = "resnet50 resnet101 swin-tiny swin-small swin-base-in21k swin-large"
 
 
 def test_the_presets_are_these() -> None:
-    backbones = ["resnet50", "resnet101", "swin-tiny", "swin-small", "swin-base", "swin-large"]
+    ends = "resnet50 swin-large"
     assert list(all_presets()) == [
-        "instance", "panoptic", "semantic", "tiny",
-        *(f"coco-instance-{backbone}" for backbone in backbones),
-        *(f"coco-panoptic-{backbone}" for backbone in backbones),
-    ]  # fmt: skip
+        *GENERAL,
+        *(f"coco-instance-{backbone}" for backbone in ALL.split()),
+        *(f"coco-panoptic-{backbone}" for backbone in ALL.split()),
+        *(f"ade20k-semantic-{backbone}" for backbone in ALL.split()),
+        *(f"ade20k-instance-{backbone}" for backbone in ends.split()),
+        *(f"ade20k-panoptic-{backbone}" for backbone in ends.split()),
+        *(f"cityscapes-semantic-{backbone}" for backbone in CITYSCAPES.split()),
+        *(f"cityscapes-instance-{backbone}" for backbone in CITYSCAPES.split()),
+        *(f"cityscapes-panoptic-{backbone}" for backbone in CITYSCAPES.split()),
+        *(f"mapillary-semantic-{backbone}" for backbone in ends.split()),
+        *(f"mapillary-panoptic-{backbone}" for backbone in ends.split()),
+    ]
 
 
-@pytest.mark.parametrize("name", list(all_presets()))
+@pytest.mark.parametrize("name", [*GENERAL, *all_published()])
 def test_every_preset_is_a_complete_run_of_its_tasks(name: str) -> None:
-    preset = find_preset(name)
+    preset = find_preset(name) if name in GENERAL else find_published(name)
+    assert (preset.checkpoint is None) == (preset.classes is None) == (name in GENERAL)
     for task in preset.tasks:
         run = preset.run(task)
         assert isinstance(run, Run)
         assert (run.preset, run.task) == (name, task)
+        assert run.model.backbone == preset.backbone
         assert run.model.hidden_dim % run.model.num_heads == 0
         assert run.model.hidden_dim % 32 == 0  # group norm has 32 groups
 
@@ -53,10 +68,11 @@ def test_coco_recipe_is_the_published_one(name: str) -> None:
     assert run.model.num_queries == (200 if large else 100)
 
 
-@pytest.mark.parametrize("name", [*COCO, "instance", "panoptic", "semantic"])
+@pytest.mark.parametrize("name", [*all_published(), "instance", "panoptic", "semantic"])
 def test_network_loss_and_optimizer_are_the_published_ones(name: str) -> None:
     # specification 1.1
-    run = find_preset(name).run()
+    preset = all_published()[name] if name in all_published() else find_preset(name)
+    run = preset.run()
     network = run.model.model_dump(exclude={"backbone", "num_queries"})
     assert network == {
         "hidden_dim": 256, "num_heads": 8, "encoder_layers": 6, "encoder_feedforward_dim": 1024,
@@ -70,9 +86,9 @@ def test_network_loss_and_optimizer_are_the_published_ones(name: str) -> None:
         "learning_rate": 1e-4, "backbone_learning_rate_factor": 0.1, "weight_decay": 0.05,
         "clip_norm": 0.01,
     }  # fmt: skip
-    assert run.inference.model_dump() == {
-        "panoptic_score_threshold": 0.8, "panoptic_overlap_threshold": 0.8, "max_instances": 100,
-    }  # fmt: skip
+    assert run.schedule.warmup_steps == 0
+    assert run.inference.panoptic_overlap_threshold == 0.8
+    assert run.data.augmentation.flip_probability == 0.5
 
 
 def test_backbones_are_the_published_ones() -> None:
@@ -122,13 +138,50 @@ def test_folder_recipe_crops_as_published_for_ade20k(task: str, side: int) -> No
     assert run.data.test_size.max_long_side == {512: 2048, 640: 2560}[side]
 
 
-def test_published_results_are_those_of_the_table() -> None:
-    # specification 1.2, rows 31, 30, 36, 35, 32, 34 (AP) and 38, 37, 43, 42, 39, 41 (PQ)
-    results = [dict(find_preset(name).published) for name in COCO]
-    assert results == [
-        {"AP": 43.7}, {"AP": 44.2}, {"AP": 45.0}, {"AP": 46.3}, {"AP": 46.7}, {"AP": 50.1},
-        {"PQ": 51.9}, {"PQ": 52.6}, {"PQ": 53.2}, {"PQ": 54.6}, {"PQ": 55.1}, {"PQ": 57.8},
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "sides", "crop", "pads", "test", "steps", "queries", "norm"),
+    [
+        # rows 5, 6, 9 and 4
+        ("ade20k-semantic-resnet101", 512, (512, 512), True, (512, 2048), 160000, 100, "sync"),
+        ("ade20k-semantic-resnet50", 512, (512, 512), True, (512, 2048), 160000, 100, "frozen"),
+        ("ade20k-semantic-swin-large", 640, (640, 640), True, (640, 2560), 160000, 100, "frozen"),
+        ("ade20k-panoptic-swin-large", 640, (640, 640), True, (640, 2560), 160000, 200, "frozen"),
+        # rows 13 and 21
+        ("cityscapes-instance-resnet50", 1024, (512, 1024), False, (1024, 2048), 90000, 100,
+         "sync"),
+        ("cityscapes-panoptic-swin-large", 1024, (512, 1024), False, (1024, 2048), 90000, 200,
+         "frozen"),
+        # row 44
+        ("mapillary-panoptic-resnet50", 2048, (1024, 1024), True, (2048, 2048), 300000, 100,
+         "frozen"),
+    ],
+)  # fmt: skip
+def test_recipes_differ_as_published(
+    name: str,
+    sides: int,
+    crop: tuple[int, int],
+    pads: bool,
+    test: tuple[int, int],
+    steps: int,
+    queries: int,
+    norm: str,
+) -> None:
+    run = find_preset(name).run()
+    assert run.data.augmentation == ShortestEdgeCrop(
+        short_sides=short_sides(sides), max_long_side=4 * sides, crop=crop, pad_to_crop=pads
+    )
+    assert (run.data.test_size.short_side, run.data.test_size.max_long_side) == test
+    assert (run.training.steps, run.training.batch_size) == (steps, 16)
+    assert (run.schedule.kind, run.schedule.power) == ("poly", 0.9)
+    assert (run.model.num_queries, run.model.backbone.norm) == (queries, norm)
+
+
+def test_mapillary_ignores_65_and_keeps_unsure_segments() -> None:
+    # specification 1.1 and the notes of 1.2
+    run = find_preset("mapillary-panoptic-swin-large").run()
+    assert (run.data.ignore_index, run.data.workers) == (65, 10)
+    assert run.inference.panoptic_score_threshold == 0.0
+    assert run.training.eval_every == run.training.steps
 
 
 def test_tiny_downloads_nothing_and_trains_every_task() -> None:
@@ -138,3 +191,13 @@ def test_tiny_downloads_nothing_and_trains_every_task() -> None:
 
 def test_names_may_be_written_with_underscores() -> None:
     assert find_preset("coco_panoptic_swin_tiny") is find_preset("coco-panoptic-swin-tiny")
+    video = find_published("youtube-vis-2019-swin-base-in21k")
+    assert find_published("youtube_vis_2019-swin_base_in21k") is video
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no preset ade20k-semantic-resnet51; did you mean ade20k"):
+        find_preset("ade20k-semantic-resnet51")
+    message = "no published model youtube-vis-2020-resnet50; did you mean youtube-vis-20.*-resnet50"
+    with pytest.raises(ValueError, match=message):
+        find_published("youtube-vis-2020-resnet50")

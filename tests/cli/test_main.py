@@ -163,7 +163,7 @@ def test_presets_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         "steps": 737500,
         "batch_size": 16,
         "schedule": "step",
-        "published": {"AP": 50.1},
+        "published": {"AP": 50.1, "boundaryAP": 36.2},
     }
 
 

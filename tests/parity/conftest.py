@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mask2former.model.backbone import make_backbone
 from mask2former.model.mask2former import Mask2Former
-from mask2former.weights.huggingface import read_huggingface
+from mask2former.weights import huggingface
 
 NUM_CLASSES = 17
 
@@ -34,7 +34,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder: Path = tmp_path_factory.mktemp(request.param)
     theirs.save_pretrained(folder)
     ours = Mask2Former(make_backbone(request.param), NUM_CLASSES).eval()
-    ours.load_state_dict(read_huggingface(load_file(folder / "model.safetensors")))
+    ours.load_state_dict(huggingface.read(load_file(folder / "model.safetensors"), {}).weights)
     return theirs, ours
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mask2former.model.backbone import make_backbone
-from mask2former.weights.huggingface import read_huggingface
+from mask2former.weights import huggingface
 
 pytestmark = pytest.mark.parity
 
@@ -34,7 +34,8 @@ def test_every_stage_equals_theirs(name: str, config: dict) -> None:
         for parameter in theirs.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     prefix = "model.pixel_level_module.encoder."
-    state = read_huggingface({prefix + key: t for key, t in theirs.state_dict().items()})
+    named = {prefix + key: t for key, t in theirs.state_dict().items()}
+    state = huggingface.read(named, {}).weights
     ours = make_backbone(name).eval()
     ours.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items()})
     for size in [(224, 224), (96, 160), (101, 67), (257, 131), (33, 1)]:

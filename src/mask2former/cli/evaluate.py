@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mask2former.cli.options import Device, Json, TaskName, Weights
+from mask2former.cli.options import Device, Json, PublishedAs, TaskName, Weights
 from mask2former.cli.report import Report, percent
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Data set, in any common format.")],
     split: Annotated[str, typer.Option(metavar="NAME", help="Of the data set.")] = "val",
     task: TaskName = None,
+    preset: PublishedAs = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -27,7 +28,7 @@ def evaluate(
         from mask2former.evaluation.evaluate import evaluate as score
         from mask2former.inference.segmenter import Segmenter
 
-        segmenter = Segmenter.load(weights, device=device)
+        segmenter = Segmenter.load(weights, device=device, preset=preset)
         scored = task or segmenter.task
         dataset = open_dataset(data, split, task=scored, ignore_index=segmenter.ignore_index)
         result = score(segmenter, dataset, scored, progress=True)

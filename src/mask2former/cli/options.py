@@ -27,5 +27,17 @@ TaskName: TypeAlias = Annotated[
     typer.Option("--task", metavar="TASK", help="|".join(TASKS) + ".", parser=parse_task),
 ]
 Weights: TypeAlias = Annotated[
-    str, typer.Option(metavar="W", help="A run's folder or a .safetensors file.")
+    str,
+    typer.Option(
+        metavar="W",
+        help="A run, a checkpoint of any kind, a hub id, or a published preset's name.",
+    ),
+]
+PublishedAs: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="What a foreign checkpoint was published as; says its classes, task and sizes.",
+    ),
 ]

@@ -27,9 +27,15 @@ def presets(
         report.finish(run.model_dump(mode="json"), _train(run.preset))
         return
     listed = list(all_presets().values())
+    report.text("for your data:")
     report.table(
-        ["preset", "task", "backbone", "data", "steps", "batch", "published"],
-        [_row(preset, preset.run()) for preset in listed],
+        ["preset", "task", "backbone", "steps", "batch"],
+        [_row(preset, preset.run()) for preset in listed if preset.classes is None],
+    )
+    report.text("\nas the authors trained, with their results:")
+    report.table(
+        ["preset", "steps", "batch", "published"],
+        [_published_row(preset, preset.run()) for preset in listed if preset.classes is not None],
     )
     report.finish({"presets": [_describe(preset) for preset in listed]}, _train("tiny"))
 
@@ -39,7 +45,14 @@ def _row(preset: "Preset", run: "Run") -> list[str]:
         preset.name,
         "any" if len(preset.tasks) > 1 else preset.tasks[0],
         run.model.backbone.name,
-        preset.data,
+        str(run.training.steps),
+        str(run.training.batch_size),
+    ]
+
+
+def _published_row(preset: "Preset", run: "Run") -> list[str]:
+    return [
+        preset.name,
         str(run.training.steps),
         str(run.training.batch_size),
         " ".join(f"{metric} {value}" for metric, value in preset.published.items()),

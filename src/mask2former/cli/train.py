@@ -29,7 +29,11 @@ def train(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="W", help="A run, or a backbone's file, to start from; none: random."),
+        typer.Option(
+            metavar="W",
+            help="A run, a checkpoint of any kind, a hub id, a published preset's name or a "
+            "backbone's file, to start from; none: random.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Default: runs/<data folder>-<n>.")
@@ -69,7 +73,7 @@ def train(
     if resume and weights is not None:
         raise ValueError("--resume goes on with the weights of the run; leave --weights out")
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
-    run = _compose(config, named, from_scratch, overrides=overrides or [])
+    run = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
     if weights == "none":
         run = run.model_copy(update={"weights": None})
     assert run.data.path is not None
@@ -93,8 +97,16 @@ def train(
     )
 
 
-def _compose(config: Path | None, *changes: Mapping[str, Any], overrides: Sequence[str]) -> "Run":
-    """The run that a file, then options, then overrides describe; the last one wins."""
+def _compose(
+    config: Path | None,
+    *changes: Mapping[str, Any],
+    overrides: Sequence[str],
+    resume: bool,
+) -> "Run":
+    """The run that a file, then options, then overrides describe; the last one wins.
+
+    The sizes of a trained model to start from come before them all.
+    """
     from mask2former.config import NO_DATA
     from mask2former.config_io import (
         compose_run,
@@ -107,10 +119,24 @@ def _compose(config: Path | None, *changes: Mapping[str, Any], overrides: Sequen
     merged = {} if config is None else read_changes(config)
     for later in (*map(without_none, changes), parse_overrides(overrides)):
         merged = merge(merged, later)
+    if merged.get("weights") and not resume:
+        merged = merge(_sizes_of(merged["weights"]), merged)
     run = compose_run(merged, lambda: _tasks_in_data(merged))
     if run.data.path is None:
         raise ValueError(NO_DATA)
     return run
+
+
+def _sizes_of(weights: str) -> Mapping[str, Any]:
+    """The part `model` of a run that starts from a trained model, as far as the weights fix it."""
+    from mask2former.weights.start import model_to_start_from
+
+    model = model_to_start_from(weights)
+    if model is None:
+        return {}
+    sizes = model.model_dump()
+    del sizes["backbone"]["drop_path"], sizes["backbone"]["pretrained"]
+    return {"model": sizes}
 
 
 def free_folder(stem: Path) -> Path:

@@ -20,7 +20,7 @@ from mask2former.inference.resize import Frame
 from mask2former.model.mask2former import SIZE_DIVISOR
 from mask2former.tasks import Task
 from mask2former.types import Classes, InstanceResult, Result
-from mask2former.weights.native import load
+from mask2former.weights.open import load
 
 ImageSource: TypeAlias = str | Path | Image.Image | np.ndarray
 
@@ -82,14 +82,24 @@ class Segmenter:
         self.ignore_index = ignore_index
 
     @classmethod
-    def load(cls, weights: str | Path, device: str = "auto") -> "Segmenter":
-        """Open what was trained.
+    def load(
+        cls, weights: str | Path, device: str = "auto", preset: str | None = None
+    ) -> "Segmenter":
+        """Open what was trained, here or elsewhere.
 
         Args:
-            weights: A run's folder or a `.safetensors` file.
+            weights: A run's folder or a file of ours, the authors' `.pkl` or `.pth`, Hugging
+                Face's folder or `.safetensors`, OpenMMLab's `.pth`; or a hub id, an address, or
+                the name of a published preset, which are downloaded once.
             device: "auto", or as PyTorch names it.
+            preset: What a foreign checkpoint was published as, where neither it nor its name
+                says: its classes, task, image size and thresholds.
+
+        Raises:
+            FileNotFoundError: There is nothing of that name.
+            ValueError: It is no Mask2Former, or damaged, or does not fit the preset.
         """
-        loaded = load(weights, find_device(device))
+        loaded = load(weights, find_device(device), preset)
         run = loaded.run
         return cls(
             loaded.model,

@@ -16,7 +16,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SwinSize(NamedTuple):
-    """The constants that tell the published Swins apart."""
+    """The constants of a published Swin."""
 
     embed_dim: int
     depths: tuple[int, int, int, int]
@@ -24,10 +24,12 @@ class SwinSize(NamedTuple):
     window: int
 
 
+# Swin-B has two names, because the authors start it from two kinds of ImageNet weights.
 SWIN_SIZES = {
     "swin_tiny": SwinSize(96, (2, 2, 6, 2), (3, 6, 12, 24), window=7),
     "swin_small": SwinSize(96, (2, 2, 18, 2), (3, 6, 12, 24), window=7),
     "swin_base": SwinSize(128, (2, 2, 18, 2), (4, 8, 16, 32), window=12),
+    "swin_base_in21k": SwinSize(128, (2, 2, 18, 2), (4, 8, 16, 32), window=12),
     "swin_large": SwinSize(192, (2, 2, 18, 2), (6, 12, 24, 48), window=12),
 }
 
@@ -38,8 +40,8 @@ def make_backbone(name: str, *, norm: BatchNormMode = "frozen", drop_path: float
     """Make a backbone with random weights.
 
     Args:
-        name: swin_tiny, swin_small, swin_base, swin_large, or a `timm` model that gives feature
-            maps: all four strides, or one (a plain ViT), which a simple pyramid then completes.
+        name: One of `SWIN_SIZES`, or a `timm` model that gives feature maps: all four strides, or
+            one (a plain ViT), which a simple pyramid then completes.
         norm: "frozen" makes buffers of batch norm's statistics, scales and shifts.
         drop_path: Stochastic depth of the last block; 0 where the model has none.
 

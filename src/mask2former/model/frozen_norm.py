@@ -23,7 +23,8 @@ class FrozenBatchNorm2d(nn.Module):
         leave it.
         """
         super().__init__()
-        scale = torch.ones_like(norm.weight) if not norm.weight.any() else norm.weight
+        is_unknown = norm.weight.is_meta
+        scale = norm.weight if is_unknown or norm.weight.any() else torch.ones_like(norm.weight)
         self.register_buffer("weight", scale.detach().clone())
         self.register_buffer("bias", norm.bias.detach().clone())
         assert norm.running_mean is not None

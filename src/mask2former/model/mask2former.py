@@ -53,8 +53,10 @@ class Mask2Former(nn.Module):
             pixel_std: Of RGB in [0, 1].
         """
         super().__init__()
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean)[:, None, None], False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std)[:, None, None], False)
+        # Constants are made on the CPU also where a model is built without memory for its weights.
+        mean, std = (torch.tensor(x, device="cpu")[:, None, None] for x in (pixel_mean, pixel_std))
+        self.register_buffer("pixel_mean", mean, persistent=False)
+        self.register_buffer("pixel_std", std, persistent=False)
         self.backbone = backbone
         self.pixel_decoder = PixelDecoder(
             backbone.channels,

@@ -15,6 +15,8 @@ from mask2former.model.position import sine_position
 ENCODER_STRIDES = (32, 16, 8)
 MASK_STRIDE = 4
 NUM_NORM_GROUPS = 32
+NUM_POINTS = 4
+"""That every head samples on every level."""
 
 
 class PixelFeatures(NamedTuple):
@@ -144,11 +146,9 @@ class DeformableEncoderLayer(nn.Module):
 class DeformableSelfAttention(nn.Module):
     """Queries say where to look (offsets) and how much each look counts (weights)."""
 
-    def __init__(
-        self, hidden_dim: int, num_heads: int, num_levels: int, num_points: int = 4
-    ) -> None:
+    def __init__(self, hidden_dim: int, num_heads: int, num_levels: int) -> None:
         super().__init__()
-        self.sample_shape = (num_heads, num_levels, num_points)
+        self.sample_shape = (num_heads, num_levels, NUM_POINTS)
         num_samples = math.prod(self.sample_shape)
         self.offsets = nn.Linear(hidden_dim, num_samples * 2)
         self.weights = nn.Linear(hidden_dim, num_samples)

@@ -244,7 +244,8 @@ def join_windows(
 
 def relative_position_index(window: int) -> Int64[Tensor, "n n"]:
     """Row of the bias table for every pair of tokens of a window: from one, to the other."""
-    y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    side = torch.arange(window, device="cpu")
+    y, x = torch.meshgrid(side, side, indexing="ij")
     y, x = y.flatten(), x.flatten()
     dy, dx = y[:, None] - y + window - 1, x[:, None] - x + window - 1
     return dy * (2 * window - 1) + dx

@@ -4,11 +4,14 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from mask2former.weights.names import to_ours
+from mask2former.weights.dialect import Translation
+from mask2former.weights.names import to_ours, to_theirs
 
 _E = "model.pixel_level_module.encoder."
 _P = "model.pixel_level_module.decoder."
@@ -117,18 +120,85 @@ def name_in_file(name: str) -> str:
     return name
 
 
-def read_huggingface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def recognises(names: Collection[str]) -> bool:
+    """Whether these are names of Hugging Face's Mask2Former, of a file or of a model."""
+    return any(name.startswith(_T + "queries_features.") for name in names)
+
+
+def read(state: Mapping[str, Tensor], beside: Mapping[str, Any]) -> Translation:
     """Give a Hugging Face state dict, of a file or a model, our names.
 
+    Args:
+        state: With their names.
+        beside: The folder's "config", if there is one.
+
     Raises:
-        ValueError: When a name is unknown.
+        ValueError: The configuration asks for a network that this package does not have.
     """
+    config = beside.get("config")
+    config = config if isinstance(config, Mapping) else {}
+    _check_network(config)
     by_name = {name_in_file(name): tensor for name, tensor in state.items()}
     weights = {name: tensor for name, tensor in by_name.items() if not _NOT_WEIGHTS.fullmatch(name)}
-    ours, unknown = to_ours(weights, NAMES)
+    return Translation(*to_ours(weights, NAMES), class_names=_class_names(config.get("id2label")))
+
+
+def write(weights: Mapping[str, Tensor], no_object_weight: float) -> dict[str, Tensor]:
+    """Give our weights the names of Hugging Face's files.
+
+    Args:
+        weights: Our state dict, with a ResNet or Swin backbone.
+        no_object_weight: Of the class loss.
+
+    Raises:
+        ValueError: A tensor has no place in their model.
+    """
+    state, unknown = to_theirs(weights, NAMES)
     if unknown:
         raise ValueError(
-            f"{len(unknown)} tensors are not of a Mask2Former with Swin or ResNet backbone as "
-            f"Hugging Face saves it: {', '.join(unknown[:5])}"
+            f"{len(unknown)} tensors have no place in Hugging Face's Mask2Former, which has a "
+            f"ResNet or Swin backbone: {', '.join(unknown[:3])}"
         )
-    return ours
+    class_weights = torch.ones(len(state["class_predictor.bias"]))
+    class_weights[-1] = no_object_weight
+    return state | _unused(state) | {"criterion.empty_weight": class_weights}
+
+
+def _unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What their model holds and never uses; without it they report tensors as missing."""
+    last = state.get(_E + "hidden_states_norms.stage4.weight")
+    if last is not None:
+        return {
+            _E + "swin.layernorm.weight": torch.ones_like(last),
+            _E + "swin.layernorm.bias": torch.zeros_like(last),
+        }
+    return {
+        name.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
+        for name in state
+        if name.endswith("running_mean")
+    }
+
+
+def _check_network(config: Mapping[str, Any]) -> None:
+    for key, supported in (
+        ("pre_norm", False),
+        ("enforce_input_projection", False),
+        ("common_stride", 4),
+        ("activation_function", "relu"),
+    ):
+        if config.get(key, supported) != supported:
+            raise ValueError(
+                f"its config.json says {key} = {config[key]}; this package has the published "
+                f"network, in which it is {supported}"
+            )
+
+
+def _class_names(id2label: Any) -> tuple[str, ...] | None:
+    """Names in the order of their numbers; none where nobody gave any."""
+    if not isinstance(id2label, Mapping):
+        return None
+    by_id = {str(key): str(name) for key, name in id2label.items()}
+    names = [by_id.get(str(class_id)) for class_id in range(len(by_id))]
+    if None in names or names == [f"LABEL_{class_id}" for class_id in range(len(names))]:
+        return None
+    return tuple(name for name in names if name is not None)

@@ -45,7 +45,7 @@ class PickledType:
         order = state[1] if state[1] in (">", "<") else "="
         self.name = order + self.name.lstrip("<>=|")
 
-    def read(self, raw: bytes | str) -> np.ndarray:
+    def read(self, raw: bytes | bytearray | str) -> np.ndarray:
         data = raw.encode("latin1") if isinstance(raw, str) else raw
         return np.frombuffer(data, np.dtype(self.name))
 
@@ -79,14 +79,14 @@ def start_array(*_arguments: Any) -> PickledArray:
 
 
 def array_of_buffer(
-    raw: bytes, kind: PickledType, shape: tuple[int, ...], order: Literal["C", "F"]
+    raw: bytes | bytearray, kind: PickledType, shape: tuple[int, ...], order: Literal["C", "F"]
 ) -> PickledArray:
     array = PickledArray()
     array.fill(kind.read(raw), shape, order)
     return array
 
 
-def read_scalar(kind: PickledType, raw: bytes | str) -> Any:
+def read_scalar(kind: PickledType, raw: bytes | bytearray | str) -> Any:
     return kind.read(raw)[0].item()
 
 
@@ -189,7 +189,10 @@ def _read_torch(path: Path, mmap: bool) -> Any:
     allowed: list[Any] = [(function, name) for name, function in ALLOWED.items()]
     try:
         with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            if mmap and path.suffix != ".safetensors":  # by which torch would take it for one
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = _TORCH_REFUSES.search(str(error))
         if found:

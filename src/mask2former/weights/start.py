@@ -2,24 +2,31 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mask2former.config import Backbone
+from mask2former import config
 from mask2former.model.mask2former import Mask2Former
 from mask2former.types import Classes
-from mask2former.weights.native import fill, find_file, is_native, read
+from mask2former.weights.build import fill
+from mask2former.weights.checkpoint import complete
+from mask2former.weights.locate import locate
+from mask2former.weights.open import find_file, is_mask2former, translate
 from mask2former.weights.pretrained import load_pretrained_backbone
+from mask2former.weights.tensor_file import read_tensor_file
 
 _LOG = logging.getLogger(__name__)
 _CLASSIFIER = "transformer_decoder.classifier."
+_QUERIES = (
+    "transformer_decoder.query_features.weight",
+    "transformer_decoder.query_positions.weight",
+)
+_SHOWN = 10
 
 
 def load_start(
-    model: Mask2Former, classes: Classes, backbone: Backbone, weights: str | None
+    model: Mask2Former, classes: Classes, backbone: config.Backbone, weights: str | None
 ) -> None:
     """Fill a fresh model with what it is to start from.
 
@@ -27,36 +34,44 @@ def load_start(
         model: With random weights.
         classes: Of the data it will be trained on.
         backbone: Its configuration; without `weights`, `pretrained` decides.
-        weights: A run's folder, one of our files, or a `.safetensors` of the backbone alone. Of a
-            trained model everything is kept; the classifier keeps the rows of classes that have
-            the same name, the others start at random.
+        weights: A trained model in any dialect (see `open.read`), or a backbone's file (see
+            `load_pretrained_backbone`). Of a trained model everything is kept, but of classifier
+            and queries what the new model has too: rows of classes with the same name, and as many
+            queries as both have. The others start at random.
 
     Raises:
-        FileNotFoundError: There is nothing at that path.
+        FileNotFoundError: There is nothing of that name.
         ValueError: The weights do not fit, or a download failed.
     """
     if weights is None:
         if backbone.pretrained:
             load_pretrained_backbone(model.backbone, backbone.name)
         return
-    path = find_file(Path(weights))
-    if not _is_native_file(path):
-        load_pretrained_backbone(model.backbone, backbone.name, path)
+    path, preset = locate(weights)
+    file = read_tensor_file(find_file(path))
+    if not is_mask2former(file, weights):
+        load_pretrained_backbone(model.backbone, backbone.name, file)
         return
-    checkpoint = read(path)
-    tensors = _with_own_classifier(checkpoint.weights, checkpoint.classes, model, classes)
-    fill(model, tensors, str(path))
+    checkpoint = complete(translate(file, weights, preset))
+    tensors = with_own_classes(checkpoint.weights, checkpoint.classes, model, classes)
+    fill(model, with_own_queries(tensors, model), weights)
 
 
-def _is_native_file(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return is_native(file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+def model_to_start_from(weights: str) -> config.Model | None:
+    """The sizes of a trained model, so that nobody has to repeat them; none for a backbone alone.
+
+    Raises:
+        FileNotFoundError: There is nothing of that name.
+        ValueError: It is damaged, or a model of another kind.
+    """
+    path, preset = locate(weights)
+    file = read_tensor_file(find_file(path))
+    if not is_mask2former(file, weights):
+        return None
+    return complete(translate(file, weights, preset)).run.model
 
 
-def _with_own_classifier(
+def with_own_classes(
     tensors: Mapping[str, Tensor], known: Classes, model: Mask2Former, wanted: Classes
 ) -> dict[str, Tensor]:
     """Rows of the classifier in the order of the new classes; "no object" stays the last."""
@@ -65,6 +80,7 @@ def _with_own_classifier(
     rows = {name: row for row, name in enumerate(known.names)}
     pairs = [(new, rows[name]) for new, name in enumerate(wanted.names) if name in rows]
     kept = [wanted.names[new] for new, _ in pairs]
+    fresh = [name for name in wanted.names if name not in rows]
     pairs.append((len(wanted), len(known)))
     to_rows, from_rows = (torch.tensor(side) for side in zip(*pairs, strict=True))
     result = dict(tensors)
@@ -72,7 +88,29 @@ def _with_own_classifier(
         if name.startswith(_CLASSIFIER):
             result[name] = tensor.cpu().index_copy(0, to_rows, tensors[name][from_rows])
     _LOG.info(
-        "classifier: %d of %d classes keep their weights (%s), the others start at random",
-        len(kept), len(wanted), ", ".join(kept[:10]) or "none",
+        "classifier: %d of %d classes keep their weights (%s), the others start at random (%s)",
+        len(kept), len(wanted), _shortened(kept), _shortened(fresh),
     )  # fmt: skip
     return result
+
+
+def with_own_queries(tensors: Mapping[str, Tensor], model: Mask2Former) -> dict[str, Tensor]:
+    """As many queries as the model has: the first ones of the weights, then the model's own."""
+    result = dict(tensors)
+    own = model.state_dict()
+    count, wanted = len(tensors[_QUERIES[0]]), len(own[_QUERIES[0]])
+    if count == wanted:
+        return result
+    for name in _QUERIES:
+        common = tensors[name][:wanted].to(own[name])
+        result[name] = torch.cat([common, own[name][len(common) :]])
+    _LOG.info(
+        "queries: %d of %d keep their weights%s",
+        min(count, wanted), wanted, ", the others start at random" if wanted > count else "",
+    )  # fmt: skip
+    return result
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) or "none") + more

@@ -1,6 +1,7 @@
 """Any file of tensors: what kind it is, its state dict, and what lies beside that."""
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def read_tensor_file(path: Path) -> TensorFile:
         if start.lstrip().startswith(magic):
             raise ValueError(f"{path} is {kind}")
     if not start.startswith((b"PK", b"\x80", b"(", b"}")):  # (, } open pickles of protocol 0 and 1
-        kind = "empty" if not start else "neither safetensors nor a pickle"
+        kind = "damaged, or neither safetensors nor a pickle" if start else "empty"
         raise ValueError(f"{path} is {kind}; give a .safetensors, .pkl or .pth file")
     tensors, beside = _split(read_pickle(path), path)
     return TensorFile(path, tensors, beside)
@@ -150,9 +151,10 @@ def _tensors_of(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Tensor):
             yield str(name), value.detach()
         elif isinstance(value, PickledArray):
-            array = value.array
-            # from_numpy warns of arrays that lie on a pickle's read-only bytes.
-            yield str(name), torch.from_numpy(array if array.flags.writeable else array.copy())
+            with warnings.catch_warnings():
+                # The array lies on read-only bytes of the pickle, which nobody else has.
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+                yield str(name), torch.from_numpy(value.array)
 
 
 def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,70 @@
+"""Names in files of a backbone alone."""
+
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
+
+from mask2former.weights.names import to_ours
+
+_BLOCK = "layers.{i}.blocks.{j}."
+_SAME_SWIN = (
+    "patch_embed.proj.*",
+    "patch_embed.norm.*",
+    *(_BLOCK + part for part in ("norm1.*", "norm2.*", "attn.relative_position_bias_table")),
+    *(_BLOCK + part for part in ("attn.qkv.*", "attn.proj.*", "mlp.fc1.*", "mlp.fc2.*")),
+)
+_SWIN_RELEASE = (
+    *((name, name) for name in _SAME_SWIN),
+    ("layers.{i}.downsample.norm.*", "layers.{i}.downsample.norm.*"),
+    ("layers.{i}.downsample.reduction.*", "layers.{i}.downsample.reduction.*"),
+)
+_SWIN_TIMM = (
+    *((name, name) for name in _SAME_SWIN),
+    # timm merges patches at the start of a stage, the authors at the end of the one before.
+    ("layers.{i}.downsample.norm.*", "layers.{i+1}.downsample.norm.*"),
+    ("layers.{i}.downsample.reduction.*", "layers.{i+1}.downsample.reduction.*"),
+)
+_RESNET_DETECTRON2 = (
+    ("conv1.*", "stem.conv1.*"),
+    ("bn1.*", "stem.conv1.norm.*"),
+    ("fc.*", "stem.fc.*"),
+    ("layer{s}.{b}.conv{n}.*", "res{s+1}.{b}.conv{n}.*"),
+    ("layer{s}.{b}.bn{n}.*", "res{s+1}.{b}.conv{n}.norm.*"),
+    ("layer{s}.{b}.downsample.0.*", "res{s+1}.{b}.shortcut.*"),
+    ("layer{s}.{b}.downsample.1.*", "res{s+1}.{b}.shortcut.norm.*"),
+)
+_DETECTRON2 = "res2.0.conv1.weight"
+_MARKS = (
+    ("layer1.0.conv1.weight", "a ResNet as torchvision and timm name it"),
+    (_DETECTRON2, "a ResNet as detectron2 names it"),
+    ("layers.0.blocks.0.attn.qkv.weight", "a Swin"),
+    ("res2_0_branch2a_w", "a ResNet of Caffe2"),
+)
+
+
+def recognises(names: Collection[str]) -> str | None:
+    """What backbone has such names, or none."""
+    return next((kind for mark, kind in _MARKS if mark in names), None)
+
+
+def to_our_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our Swin's part of a classifier's state dict, by its authors or by timm."""
+    is_release = "layers.0.downsample.reduction.weight" in state
+    return to_ours(state, _SWIN_RELEASE if is_release else _SWIN_TIMM)[0]
+
+
+def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Timm's names for a classifier's state dict.
+
+    Raises:
+        ValueError: It is of Caffe2, whose ResNet is another network.
+    """
+    if _DETECTRON2 in state:
+        return to_ours(state, _RESNET_DETECTRON2)[0]
+    if "res2_0_branch2a_w" in state:
+        raise ValueError(
+            "a ResNet of Caffe2 (detectron2's MSRA/R-50.pkl) was given: it strides in the first "
+            "convolution of a block and reads BGR in 0 to 255; take torchvision's, which the "
+            "authors of Mask2Former take (detectron2's torchvision/R-50.pkl)"
+        )
+    return dict(state)

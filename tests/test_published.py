@@ -1,0 +1,260 @@
+"""The authors' models against the specification's table of them, and by hand."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mask2former.config import LargeScaleJitter, ShortestEdgeCrop
+from mask2former.data.class_tables import class_table
+from mask2former.presets import all_presets, all_published, find_preset, find_published
+
+SPECIFICATION = Path(__file__).parents[1] / ".." / "shared" / "spec" / "mask2former.md"
+needs_specification = pytest.mark.skipif(
+    not SPECIFICATION.exists(), reason="needs the specification in ../shared"
+)
+GENERAL = ["instance", "panoptic", "semantic", "tiny"]
+
+
+class Row(NamedTuple):
+    """One line of the specification's table of configurations."""
+
+    number: str
+    config: str
+    task: str
+    datasets: str
+    backbone: str
+    start: str
+    num_classes: str
+    queries: str
+    iterations: str
+    schedule: str
+    batch: str
+    mapper: str
+    test: str
+    augmentation_at_test: str
+    switches: str
+    parameters: str
+    result: str
+    file: str
+
+    @property
+    def stem(self) -> str:
+        return Path(self.config).stem
+
+    @property
+    def data(self) -> str:
+        return self.config.split("/")[0]
+
+    @property
+    def is_video(self) -> bool:
+        return self.task == "vis"
+
+
+def specified_rows() -> list[Row]:
+    if not SPECIFICATION.exists():
+        return []
+    lines = SPECIFICATION.read_text(encoding="utf-8").splitlines()
+    return [
+        Row(*(cell.strip().strip("`") for cell in line.strip().strip("|").split("|")))
+        for line in lines
+        if re.match(r"\| \d+ \| `[^|]*\.yaml`", line)
+    ]
+
+
+ROWS = specified_rows()
+
+
+def backbone_of(row: Row) -> str:
+    letter = row.backbone.split()[0]
+    name = {
+        "R50": "resnet50", "R101": "resnet101", "Swin-T": "swin_tiny", "Swin-S": "swin_small",
+        "Swin-B": "swin_base", "Swin-L": "swin_large",
+    }[letter]  # fmt: skip
+    # video models start from a COCO model, which says nothing of ImageNet
+    from_22k = "_22k" in row.start or (row.is_video and "IN21k" in row.stem)
+    return "swin_base_in21k" if name == "swin_base" and from_22k else name
+
+
+def preset_name(row: Row) -> str:
+    backbone = backbone_of(row).replace("_", "-")
+    if row.is_video:
+        return f"youtube-vis-{row.data.removeprefix('youtubevis_')}-{backbone}"
+    task = row.config.split("/")[1].removesuffix("-segmentation")
+    return f"{row.data.removesuffix('-vistas')}-{task}-{backbone}"
+
+
+def training_sizes(name: str) -> tuple[int, ...]:
+    """Of a list of section 1.1, such as L512."""
+    text = SPECIFICATION.read_text(encoding="utf-8")
+    values = re.search(rf"^\| {name} \| ([\d ]+) \|", text, re.MULTILINE)
+    assert values is not None
+    return tuple(int(value) for value in values[1].split())
+
+
+def augmentation_of(row: Row) -> LargeScaleJitter | ShortestEdgeCrop:
+    if "LSJ" in row.mapper:
+        sizes = re.search(r"LSJ ([\d.]+)–([\d.]+) × (\d+), fixed crop (\d+)²", row.mapper)
+        assert sizes is not None
+        least, most, base, crop = map(float, sizes.groups())
+        assert base == crop
+        return LargeScaleJitter(crop=(int(crop), int(crop)), min_scale=least, max_scale=most)
+    if row.is_video:
+        clip = re.search(r"clip: (\d+)/(\d+) .*, max (\d+), flip", row.mapper)
+        assert clip is not None
+        short, long, most = map(int, clip.groups())
+        return ShortestEdgeCrop(
+            short_sides=(short, long), max_long_side=most, crop=(most, most), color_jitter=False,
+            pad_to_crop=False,
+        )  # fmt: skip
+    crop = re.search(r"list (L\d+), max (\d+), crop (\d+)×(\d+), colour on, pad (\w+)$", row.mapper)
+    assert crop is not None
+    assert crop[5] in ("none", crop[3])
+    return ShortestEdgeCrop(
+        short_sides=training_sizes(crop[1]),
+        max_long_side=int(crop[2]),
+        crop=(int(crop[3]), int(crop[4])),
+        pad_to_crop=crop[5] != "none",
+    )
+
+
+@needs_specification
+def test_every_row_of_the_specification_is_a_preset() -> None:
+    assert [int(row.number) for row in ROWS] == list(range(1, 60))
+    assert sorted(preset_name(row) for row in ROWS) == sorted(all_published())
+    image = [preset_name(row) for row in ROWS if not row.is_video]
+    assert sorted([*GENERAL, *image]) == sorted(all_presets())
+
+
+@needs_specification
+@pytest.mark.parametrize("row", ROWS, ids=preset_name)
+def test_network_and_files_are_those_of_the_specification(row: Row) -> None:
+    preset = find_published(preset_name(row))
+    run = preset.run()
+    assert run.task == {"ins": "instance", "vis": "instance", "pan": "panoptic"}.get(
+        row.task, "semantic"
+    )
+    assert run.model.backbone == preset.backbone
+    assert run.model.backbone.name == backbone_of(row)
+    assert run.model.backbone.norm == ("sync" if "SyncBN" in row.backbone else "frozen")
+    assert run.model.num_queries == int(row.queries)
+    assert preset.classes is not None
+    assert len(class_table(preset.classes)) == int(row.num_classes)
+    results = re.findall(r"(\w+) ([\d.]+)", row.result.split(" ms ")[0])
+    names = {"bAP": "boundaryAP"}
+    assert preset.published == {names.get(name, name): float(value) for name, value in results}
+
+    suffix = row.file.split(", ")[1]
+    folder = {"mapillary-vistas": "mapillary_vistas"}.get(row.data, row.data)
+    path = f"mask2former/{folder}/{run.task}"
+    if row.is_video:
+        path = f"video_mask2former/{row.data.replace('youtubevis', 'ytvis')}"
+    # reading notes of 1.2
+    mapillary_resnet = row.data == "mapillary-vistas" and row.backbone.startswith("R50")
+    stem = "maskformer_R50_bs16_300k" if mapillary_resnet else row.stem
+    assert preset.checkpoint == f"{path}/{stem}/model_final_{suffix}.pkl"
+
+
+@needs_specification
+@pytest.mark.parametrize("row", ROWS, ids=preset_name)
+def test_training_is_that_of_the_specification(row: Row) -> None:
+    run = find_published(preset_name(row)).run()
+    mapillary = row.data == "mapillary-vistas"
+    assert run.training.steps == int(row.iterations)
+    kind, values = row.schedule.split()
+    assert run.schedule.kind == kind
+    if kind == "step":
+        drops = [round(fraction * int(row.iterations)) for fraction in run.schedule.milestones]
+        assert drops == [int(value) for value in values.split(",")]
+    else:
+        assert run.schedule.power == float(values)
+    batch, rate, _ = row.batch.split(" · ")
+    assert (run.training.batch_size, run.optimizer.learning_rate) == (int(batch), float(rate))
+    at_the_end = mapillary or row.is_video  # 1.1
+    assert run.training.eval_every == (int(row.iterations) if at_the_end else 5000)
+    assert run.data.workers == (10 if mapillary else 4)
+    assert run.data.ignore_index == (65 if mapillary else 255)
+    assert run.data.augmentation == augmentation_of(row)
+    size = run.data.test_size
+    assert f"{size.short_side}/{size.max_long_side}" == row.test
+    assert run.inference.panoptic_score_threshold == (0.0 if mapillary else 0.8)
+    assert run.inference.max_instances == (10 if row.is_video else 100)  # 5.3
+
+
+def test_published_are_the_image_presets_and_youtube_vis() -> None:
+    image = [name for name in all_presets() if name not in GENERAL]
+    backbones = [
+        "resnet50",
+        "resnet101",
+        "swin-tiny",
+        "swin-small",
+        "swin-base-in21k",
+        "swin-large",
+    ]
+    assert list(all_published()) == [
+        *image,
+        *(f"youtube-vis-2019-{backbone}" for backbone in backbones),
+        *(f"youtube-vis-2021-{backbone}" for backbone in backbones),
+    ]
+    assert all(find_published(name) is find_preset(name) for name in image)
+
+
+def test_every_checkpoint_is_another_file() -> None:
+    paths = [preset.checkpoint or "" for preset in all_published().values()]
+    assert len({path[-10:] for path in paths}) == len(paths) == 59
+    pattern = r"(video_)?mask2former/[\w/]+/model_final_[0-9a-f]{6}\.pkl"
+    assert [path for path in paths if not re.fullmatch(pattern, path)] == []
+
+
+def test_a_video_preset_opens_frames() -> None:
+    # rows 53 and 55
+    for name, short_side, queries in (
+        ("youtube-vis-2019-resnet50", 360, 100),
+        ("youtube-vis-2021-swin-large", 360, 200),
+        ("youtube-vis-2021-swin-base-in21k", 480, 100),
+    ):
+        run = find_published(name).run()
+        assert (run.task, run.inference.max_instances) == ("instance", 10)
+        assert (run.data.test_size.short_side, run.data.test_size.max_long_side) == (
+            short_side,
+            1333,
+        )
+        assert run.model.num_queries == queries
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "classes", "checkpoint"),
+    [
+        ("coco-panoptic-resnet50", {"PQ": 51.9, "AP": 41.7, "mIoU": 61.7}, "coco_panoptic",
+         "mask2former/coco/panoptic/maskformer2_R50_bs16_50ep/model_final_94dc52.pkl"),
+        ("coco-instance-swin-large", {"AP": 50.1, "boundaryAP": 36.2}, "coco_instance",
+         "mask2former/coco/instance/maskformer2_swin_large_IN21k_384_bs16_100ep/"
+         "model_final_e5f453.pkl"),
+        ("ade20k-semantic-resnet101", {"mIoU": 47.8}, "ade20k",
+         "mask2former/ade20k/semantic/maskformer2_R101_bs16_90k/model_final_0d68be.pkl"),
+        ("cityscapes-instance-swin-base-in21k", {"AP": 42.0, "AP50": 68.8}, "cityscapes_instance",
+         "mask2former/cityscapes/instance/maskformer2_swin_base_IN21k_384_bs16_90k/"
+         "model_final_7a3b6d.pkl"),
+        ("mapillary-semantic-resnet50", {"mIoU": 57.4}, "mapillary_vistas",
+         "mask2former/mapillary_vistas/semantic/maskformer_R50_bs16_300k/model_final_6c66d0.pkl"),
+        ("youtube-vis-2019-resnet50", {"AP": 46.4}, "youtube_vis_2019",
+         "video_mask2former/ytvis_2019/video_maskformer2_R50_bs16_8ep/model_final_34112b.pkl"),
+    ],
+)  # fmt: skip
+def test_published_results_classes_and_files_are_those_of_the_zoo(
+    name: str, published: dict[str, float], classes: str, checkpoint: str
+) -> None:
+    # specification 1.2, rows 38, 34, 5, 14, 46 and 53
+    preset = find_published(name)
+    assert (preset.published, preset.classes) == (published, classes)
+    assert preset.checkpoint == checkpoint
+
+
+def test_a_video_preset_cannot_be_trained_but_opened() -> None:
+    message = (
+        "youtube-vis-2019-resnet50 is a video model, which cannot be trained yet; "
+        "open its published weights with --weights youtube-vis-2019-resnet50"
+    )
+    with pytest.raises(ValueError, match=message):
+        find_preset("youtube_vis_2019-resnet50")

@@ -1,0 +1,176 @@
+"""What becomes of a checkpoint's meaning: classes, task, sizes; and of files that are none."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mask2former.data.class_tables import class_table
+from mask2former.model.backbone import make_backbone
+from mask2former.model.mask2former import Mask2Former
+from mask2former.presets import find_preset
+from mask2former.weights import official
+from mask2former.weights.checkpoint import Checkpoint, Opened, complete
+from mask2former.weights.dialect import Translation
+from mask2former.weights.native import save
+from mask2former.weights.open import load, read
+
+MASK_RCNN = {"roi_heads.box_head.fc1.weight": 2, "proposal_generator.rpn_head.conv.weight": 2}
+MASK_RCNN_MM = {"roi_head.bbox_head.fc_cls.weight": 2, "rpn_head.rpn_conv.weight": 2}
+MASKFORMER = {
+    "sem_seg_head.predictor.transformer.decoder.layers.0.norm1.weight": 1,
+    "sem_seg_head.predictor.query_embed.weight": 2,
+}
+MASKFORMER_HF = {
+    "model.pixel_level_module.encoder.model.embeddings.norm.weight": 1,
+    "model.transformer_module.queries_embedder.weight": 2,
+}
+MASKFORMER_MM = {
+    "panoptic_head.pixel_decoder.encoder.layers.0.norms.0.weight": 1,
+    "panoptic_head.query_embed.weight": 2,
+}
+HF_WITHOUT_HEAD = {"transformer_module.queries_features.weight": 2}
+
+
+@pytest.fixture(scope="module")
+def published() -> Checkpoint:
+    """Weights as large as those of the COCO panoptic ResNet-50."""
+    torch.manual_seed(0)
+    preset = find_preset("coco-panoptic-resnet50")
+    model = Mask2Former(make_backbone("resnet50"), 133)
+    return Checkpoint(dict(model.state_dict()), preset.run(), class_table("coco_panoptic"))
+
+
+def opened(
+    checkpoint: Checkpoint, source: str, preset: str | None = None, **said: object
+) -> Opened:
+    translation = Translation(checkpoint.weights, [], **said)
+    return Opened(source, "some dialect", translation, None, preset)
+
+
+def test_a_known_file_has_its_presets_meaning(published: Checkpoint) -> None:
+    found = complete(opened(published, "w.pkl", preset="coco-panoptic-resnet50"))
+    assert found.classes == class_table("coco_panoptic")
+    assert found.run.task == "panoptic"
+    assert found.run.preset == "coco-panoptic-resnet50"
+    assert found.run.data.test_size.short_side == 800
+    assert found.run.model.backbone.name == "resnet50"
+
+
+def test_a_name_that_the_tensors_belie_counts_nothing(published: Checkpoint, caplog) -> None:
+    found = complete(opened(published, "w.pkl", preset="coco-instance-resnet50"))
+    assert found.classes.names[:2] == ("0", "1")
+    assert "does not say what its 133 classes are" in caplog.text
+    assert "as large are: coco-panoptic-resnet50" in caplog.text
+
+
+def test_a_preset_can_be_named_and_must_have_as_many_classes(published: Checkpoint) -> None:
+    found = complete(opened(published, "w.pth"), preset="coco_panoptic_resnet50")
+    assert found.classes.names[-1] == "rug-merged"
+    with pytest.raises(ValueError, match=r"w.pth has 133 classes, preset ade20k-.* 150"):
+        complete(opened(published, "w.pth"), preset="ade20k-panoptic-resnet50")
+
+
+def test_class_names_of_a_benchmark_tell_things_and_preset(published: Checkpoint) -> None:
+    names = class_table("coco_panoptic").names
+    found = complete(opened(published, "someone/r50-panoptic", class_names=names))
+    assert found.classes.is_thing == (True,) * 80 + (False,) * 53
+    assert found.run.preset == "coco-panoptic-resnet50"
+
+
+def test_other_class_names_are_kept(resnet50: Checkpoint, caplog) -> None:
+    caplog.set_level(logging.WARNING)
+    said = {"class_names": ("a", "b", "c"), "is_thing": (True, False, True), "task": "semantic"}
+    found = complete(opened(resnet50, "w", **said))
+    assert found.classes.names == ("a", "b", "c")
+    assert found.classes.is_thing == (True, False, True)
+    assert (found.run.task, found.run.preset) == ("semantic", "semantic")
+    assert found.run.model == resnet50.run.model
+    assert not caplog.records
+
+
+def test_what_nothing_says_is_warned_about(resnet50: Checkpoint, caplog) -> None:
+    found = complete(opened(resnet50, "w.pth"))
+    assert found.run.task == "panoptic"
+    assert found.classes.names == ("0", "1", "2")
+    assert "called 0 to 2" in caplog.text
+    assert "taken for panoptic" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (MASK_RCNN, "is a Mask R-CNN"),
+        (MASK_RCNN_MM, "is a Mask R-CNN"),
+        (MASKFORMER, r"is a MaskFormer \(v1\) by its authors"),
+        (MASKFORMER_HF, r"is a MaskFormer \(v1\) as Hugging Face saves it"),
+        (MASKFORMER_MM, r"is a MaskFormer \(v1\) of OpenMMLab"),
+        (HF_WITHOUT_HEAD, "without its classifier; save Mask2FormerForUniversalSegmentation"),
+        ({"generator.0.weight": 2}, r"of an unknown kind \(1 tensors, such as generator.0.weight"),
+        (
+            {"conv1.weight": 4, "layer1.0.conv1.weight": 4, "fc.weight": 2},
+            "a backbone alone .* train with it: mask2former train --weights",
+        ),
+    ],
+)
+def test_models_of_other_kinds_are_told(shapes: dict, message: str, tmp_path: Path) -> None:
+    save_file(
+        {n: torch.zeros([1] * ndim) for n, ndim in shapes.items()}, tmp_path / "w.safetensors"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "w.safetensors")
+
+
+def test_missing_left_over_and_reshaped_tensors_are_listed(
+    resnet50: Checkpoint, tmp_path: Path
+) -> None:
+    state = official.write(resnet50.weights, 0.1)
+    torch.save({**state, "sem_seg_head.predictor.extra": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(
+        ValueError, match="1 tensors have no place in a Mask2Former: sem_seg_head.p"
+    ):
+        load(tmp_path / "w.pth")
+    del state["backbone.res3.1.conv2.weight"]
+    state["sem_seg_head.pixel_decoder.layer_1.weight"] = torch.zeros(64, 64, 1, 1)
+    torch.save(state, tmp_path / "w.pth")
+    message = (
+        r"1 tensors are missing \['backbone.body.layer2.1.conv2.weight'\], 0 are left over \[\], 1 "
+        r"have another shape \['pixel_decoder.fuse.0.weight \(64, 64, 1, 1\) for \(64, 64, 3, 3\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "w.pth")
+    del state["sem_seg_head.predictor.query_feat.weight"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="query_features.weight is missing, without which"):
+        load(tmp_path / "w.pth")
+
+
+def test_a_swin_that_nobody_published_is_refused(tmp_path: Path) -> None:
+    model = Mask2Former(make_backbone("swin_tiny"), 3)
+    state = official.write(model.state_dict(), 0.1)
+    kept = {n: t for n, t in state.items() if not n.startswith("backbone.layers.2.blocks.5")}
+    torch.save(kept, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"a Swin of .*\(96, \(2, 2, 5, 2\), .* is none of the"):
+        read(tmp_path / "w.pth")
+
+
+def test_a_training_state_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    state = {"model.x": torch.zeros(1)}
+    torch.save({"pytorch-lightning_version": "2.6", "state_dict": state}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="the state of an unfinished training; give the run's"):
+        read(tmp_path / "last.ckpt")
+
+
+def test_loading_takes_no_second_copy(resnet50: Checkpoint, tmp_path: Path) -> None:
+    save(tmp_path / "w.safetensors", *resnet50)
+    tensors = read(tmp_path / "w.safetensors").weights
+    from mask2former.weights.build import build_filled
+
+    model = build_filled(resnet50.run.model, 3, tensors, "w")
+    name = "transformer_decoder.norm.weight"
+    assert model.get_parameter(name).data_ptr() == tensors[name].data_ptr()
+    assert model.get_parameter(name).requires_grad
+    assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    torch.testing.assert_close(model.pixel_mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
