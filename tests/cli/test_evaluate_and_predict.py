@@ -67,7 +67,7 @@ def test_evaluate_uses_what_the_model_was_trained_for(
 ) -> None:
     assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
     (load, opened, evaluated) = calls.made
-    assert load == ("load", ("runs/nuts",), {"device": "cpu"})
+    assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None})
     assert opened == ("open", (Path("nuts"), "val"), {"task": "instance", "ignore_index": 7})
     assert evaluated[1][2] == "instance"
     lines = capsys.readouterr().out.splitlines()
@@ -104,7 +104,7 @@ def test_predict_passes_on_what_is_wanted(calls: Calls, capsys: pytest.CaptureFi
     assert main([*words, "--save", "coco, overlay", "--task", "panoptic", "--json"]) == OK
     found, load, predicted = calls.made
     assert found == ("find", (["a", "b*"],), {})
-    assert load == ("load", ("w",), {"device": "auto"})
+    assert load == ("load", ("w",), {"device": "auto", "preset": None})
     assert predicted[1][1:] == ([Path("a"), Path("b")], Path("out"), ["overlay", "coco"])
     assert predicted[2] == {"task": "panoptic", "score_threshold": 0.3}
     answer = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ import pytest
 
 from mask2former.cli.main import BAD_INPUT, OK, main
 from mask2former.cli.train import free_folder
+from mask2former.config import Backbone, Model
 from mask2former.config_io import write_run
 from mask2former.presets import find_preset
 
@@ -55,7 +56,15 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         calls.opened.append(folder)
         return ("panoptic", "semantic", "instance")
 
-    fakes = {"training.train": {"train": train}, "data.open": {"natural_tasks": natural_tasks}}
+    def model_to_start_from(weights: str) -> Model | None:
+        backbone = Backbone(name="swin_small", pretrained=True, drop_path=0.1)
+        return Model(backbone=backbone, num_queries=33) if weights == "model.pkl" else None
+
+    fakes = {
+        "training.train": {"train": train},
+        "data.open": {"natural_tasks": natural_tasks},
+        "weights.start": {"model_to_start_from": model_to_start_from},
+    }
     for name, functions in fakes.items():
         monkeypatch.setitem(sys.modules, f"mask2former.{name}", SimpleNamespace(**functions))
     monkeypatch.chdir(tmp_path)
@@ -93,6 +102,21 @@ def test_every_option_reaches_the_run(calls: Calls) -> None:
     assert run.weights == "other/run"
     assert keywords == {"device": "cuda:1", "resume": False}
     assert not calls.opened  # the task is known
+
+
+def test_a_model_to_start_from_brings_its_sizes(calls: Calls) -> None:
+    assert main(["train", "--data", "d", "--weights", "model.pkl"]) == OK
+    run, _, _ = trained(calls)
+    assert (run.model.backbone.name, run.model.num_queries) == ("swin_small", 33)
+    assert run.model.backbone.drop_path == 0.3  # of the recipe, not of the weights
+    assert run.weights == "model.pkl"
+
+
+def test_what_is_asked_for_wins_over_the_sizes_of_the_weights(calls: Calls) -> None:
+    words = ["train", "--data", "d", "--weights", "model.pkl", "--set", "model.num_queries=50"]
+    assert main(words) == OK
+    run, _, _ = trained(calls)
+    assert (run.model.backbone.name, run.model.num_queries) == ("swin_small", 50)
 
 
 def test_an_override_wins_over_an_option_and_that_over_a_file(calls: Calls) -> None:

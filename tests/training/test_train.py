@@ -15,7 +15,7 @@ from mask2former.training.module import TrainingModule
 from mask2former.training.progress import progress_line
 from mask2former.training.train import choose_precision, train
 from mask2former.types import Batch
-from mask2former.weights.native import load, read
+from mask2former.weights.open import load, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
 

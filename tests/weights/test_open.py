@@ -129,7 +129,7 @@ def test_missing_left_over_and_reshaped_tensors_are_listed(
     state = official.write(resnet50.weights, 0.1)
     torch.save({**state, "sem_seg_head.predictor.extra": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(
-        ValueError, match="1 tensors have no place in a Mask2Former: sem_seg_head.p"
+        ValueError, match=r"1 tensors have no place in a Mask2Former: sem_seg_head.p"
     ):
         load(tmp_path / "w.pth")
     del state["backbone.res3.1.conv2.weight"]
@@ -143,7 +143,7 @@ def test_missing_left_over_and_reshaped_tensors_are_listed(
         load(tmp_path / "w.pth")
     del state["sem_seg_head.predictor.query_feat.weight"]
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="query_features.weight is missing, without which"):
+    with pytest.raises(ValueError, match=r"query_features.weight is missing, without which"):
         load(tmp_path / "w.pth")
 
 

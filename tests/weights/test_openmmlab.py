@@ -170,9 +170,11 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def test_every_tensor_of_the_real_models_is_written_and_read(backbone, count, version) -> None:
     real = real_shapes(backbone, version)
     assert len(real) == count
-    ours = Mask2Former(make_backbone(backbone), num_classes=133).state_dict()
+    with torch.device("meta"):
+        ours = Mask2Former(make_backbone(backbone), num_classes=133).state_dict()
     assert shapes(as_openmmlab(ours, version)) == real
-    translation = read({name: torch.zeros(shape) for name, shape in real.items()}, {})
+    empty = {name: torch.empty(shape, device="meta") for name, shape in real.items()}
+    translation = read(empty, {})
     assert translation.left_over == []
     assert shapes(translation.weights) == shapes(ours)
 
@@ -237,20 +239,16 @@ def head_only(num_classes: int, head: str = HEAD) -> dict[str, Tensor]:
     }
 
 
-CONFIGURATION = """
-num_things_classes = 80
-num_stuff_classes = {stuff}
-model = dict(
-    panoptic_head=dict(num_stuff_classes={stuff},
-        num_things_classes={things}))
-"""
-
-
 def configured(things: int, stuff: int) -> str:
-    return CONFIGURATION.format(things=things, stuff=stuff)
+    """Lines of a configuration; the number of things was changed in the model only."""
+    model = f"panoptic_head=dict(num_stuff_classes={stuff},\n  num_things_classes={things})"
+    return f"num_things_classes = 80\nnum_stuff_classes = {stuff}\nmodel = dict({model})"
 
 
 THREE = ("cat", "dog", "sky")
+PANOPTIC = {"classes": THREE, "thing_classes": ["cat", "dog"], "stuff_classes": ["sky"]}
+# mmdetection keeps COCO's lists beside classes of one's own.
+OWN_CLASSES = {"classes": THREE, "thing_classes": ("person",) * 80, "stuff_classes": ("sky",) * 53}
 
 
 @pytest.mark.parametrize(
@@ -259,44 +257,12 @@ THREE = ("cat", "dog", "sky")
         ({"dataset_meta": {"classes": THREE}}, (True, True, True), "instance"),
         ({"dataset_meta": {"CLASSES": list(THREE)}}, (True, True, True), "instance"),
         ({"CLASSES": [" cat", "dog", "sky "]}, (True, True, True), "instance"),
-        (
-            {
-                "dataset_meta": {
-                    "classes": THREE,
-                    "thing_classes": ["cat", "dog"],
-                    "stuff_classes": ["sky"],
-                }
-            },
-            (True, True, False),
-            "panoptic",
-        ),
+        ({"dataset_meta": PANOPTIC}, (True, True, False), "panoptic"),
         # mmdetection 2 tells things from stuff in its configuration only.
         ({"CLASSES": THREE, "config": configured(1, 2)}, (True, False, False), "panoptic"),
         ({"CLASSES": THREE, "config": configured(3, 0)}, (True, True, True), "instance"),
-        # Classes of one's own beside COCO's lists: the lists count nothing.
-        (
-            {
-                "cfg": configured(2, 1),
-                "dataset_meta": {
-                    "classes": THREE,
-                    "thing_classes": ("person",) * 80,
-                    "stuff_classes": ("wall",) * 53,
-                },
-            },
-            (True, True, False),
-            "panoptic",
-        ),
-        (
-            {
-                "dataset_meta": {
-                    "classes": THREE,
-                    "thing_classes": ("person",) * 80,
-                    "stuff_classes": ("wall",) * 53,
-                }
-            },
-            None,
-            "panoptic",
-        ),
+        ({"dataset_meta": OWN_CLASSES, "cfg": configured(2, 1)}, (True, True, False), "panoptic"),
+        ({"dataset_meta": OWN_CLASSES}, None, "panoptic"),
     ],
 )
 def test_classes_and_task_are_read(meta: dict, is_thing: tuple | None, task: str) -> None:
@@ -395,23 +361,12 @@ def test_impossible_shapes_are_named() -> None:
 
 
 def test_a_file_opens_with_its_classes(resnet50: Checkpoint, tmp_path: Path) -> None:
-    meta = {
-        "epoch": 2,
-        "dataset_meta": {
-            "classes": ("cat", "dog", "tree"),
-            "thing_classes": ("cat", "dog"),
-            "stuff_classes": ("tree",),
-        },
-    }
     state = as_openmmlab(resnet50.weights, version=3)
+    content = {"meta": {"epoch": 2, "dataset_meta": PANOPTIC}, "state_dict": state}
     # published files are in the format of before torch 1.6
-    torch.save(
-        {"meta": meta, "state_dict": state},
-        tmp_path / "w.pth",
-        _use_new_zipfile_serialization=False,
-    )
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
     found = open_checkpoint(tmp_path / "w.pth")
-    assert found.classes.names == ("cat", "dog", "tree")
+    assert found.classes.names == THREE
     assert found.classes.is_thing == (True, True, False)
     assert found.run.model == resnet50.run.model
     assert all(torch.equal(t, resnet50.weights[name]) for name, t in found.weights.items())

@@ -101,7 +101,7 @@ def test_every_truncation_is_one_sentence(saver: Saver, tmp_path: Path) -> None:
     whole = (tmp_path / "whole").read_bytes()
     for length in {2, 3, 20, len(whole) // 3, len(whole) // 2, len(whole) - 1}:
         (tmp_path / "part").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="part is damaged or incomplete .* again$"):
+        with pytest.raises(ValueError, match=r"part is damaged or incomplete .* again$"):
             read_pickle(tmp_path / "part")
 
 

@@ -36,9 +36,7 @@ def inspect(weights: Checkpoint, preset: PublishedAs = None, as_json: Json = Fal
 
         found = look(weights, preset)
     if isinstance(found, BackboneInspection):
-        report.text(
-            f"{found.path}: {found.kind}, {found.tensors} tensors, no Mask2Former around it"
-        )
+        report.text(f"{found.path}: {found.kind} alone, {found.tensors} tensors")
         report.finish(
             {"dialect": "backbone", **dataclasses.asdict(found)},
             ["mask2former", "train", "--data", "DIR", "--weights", weights],
