@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from mask2former.cli.main import UsageError, app
@@ -32,11 +33,13 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parses a call of the console script without running it."""
-    group = get_command(app)
-    with group.make_context("mask2former", list(words), resilient_parsing=False) as context:
-        name, command, rest = group.resolve_command(context, list(words))
-        assert command is not None
-        command.make_context(name, rest, parent=context)
+    command, context, name, rest = get_command(app), None, "mask2former", list(words)
+    while isinstance(command, TyperGroup):
+        context = command.make_context(name, list(rest), parent=context)
+        name, found, rest = command.resolve_command(context, list(rest))
+        assert found is not None
+        command = found
+    command.make_context(name, rest, parent=context)
 
 
 def make_targets(makefile: str) -> set[str]:
@@ -82,7 +85,10 @@ def test_commands_are_found_in_bash_blocks_only() -> None:
     assert list(tree_paths(EXAMPLE)) == ["types.py", "model/"]
 
 
-@pytest.mark.parametrize("words", [["trian"], ["train", "--dat", "x"], ["evaluate", "--data", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [["trian"], ["train", "--dat", "x"], ["evaluate", "--data", "x"], ["weights", "open", "W"]],
+)
 def test_a_command_that_cannot_be_typed_is_caught(words: list[str]) -> None:
     with pytest.raises(UsageError):
         parse(words)
