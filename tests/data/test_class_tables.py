@@ -137,3 +137,15 @@ def test_a_misspelt_table_is_refused() -> None:
 
 def test_a_table_is_read_once() -> None:
     assert class_table("cityscapes") is class_table("cityscapes")
+
+
+def test_a_shortened_synonym_or_a_rare_other_name_is_still_the_table() -> None:
+    names = [name.split(",")[0] for name in class_table("ade20k").names]
+    assert find_class_table(names) == "ade20k"
+    names[8] = "windowpane"
+    assert find_class_table(names) == "ade20k"
+    assert find_class_table(names[::-1]) is None
+    assert find_class_table([*names, "one more"]) is None
+    cityscapes = list(class_table("cityscapes").names)
+    cityscapes[:2] = ["a", "b"]  # two of nineteen are more than one in ten
+    assert find_class_table(cityscapes) is None

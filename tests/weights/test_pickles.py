@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mask2former.weights.pickles import PickledArray, read_pickle
+from mask2former.weights.pickles import Inert, PickledArray, read_pickle
 
 Saver = Callable[[Any, Path], None]
 
@@ -115,3 +117,38 @@ def test_zip_files_of_other_kinds_are_told(tmp_path: Path) -> None:
         archive.writestr("model/constants.pkl", b"x")
     with pytest.raises(ValueError, match="a TorchScript program, not a checkpoint"):
         read_pickle(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("saver", [torch.save, legacy, plain(2), plain(4)])
+def test_what_openmmlab_keeps_beside_the_weights_is_passed_over(
+    saver: Saver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # modules of the names that mmengine's files call
+    module = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self.history = np.arange(3.0)
+            self.methods = {"mean": Looked(HistoryBuffer)}
+
+        def mean(self) -> float:
+            raise AssertionError("nothing of a pickle runs")
+
+    class Looked:
+        def __init__(self, owner: type) -> None:
+            self.owner = owner
+
+        def __reduce__(self) -> tuple:
+            return getattr, (self.owner, "mean")
+
+    HistoryBuffer.__module__ = module.__name__
+    HistoryBuffer.__qualname__ = "HistoryBuffer"
+    module.HistoryBuffer = HistoryBuffer
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    content = {"meta": {"epoch": 3}, "message_hub": {"loss": HistoryBuffer()}}
+    saver(content, tmp_path / "w.pth")
+    read = read_pickle(tmp_path / "w.pth")
+    assert read["meta"] == {"epoch": 3}
+    assert isinstance(read["message_hub"]["loss"], Inert)

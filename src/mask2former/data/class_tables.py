@@ -6,6 +6,7 @@ another table.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -71,18 +72,27 @@ def class_colors(name: str) -> tuple[Color | None, ...]:
 
 
 def find_class_table(names: Sequence[str]) -> str | None:
-    """The table with these class names in this order; none if there is none.
+    """The table of these classes in this order; none if there is none.
 
     Args:
-        names: Compared without case and surrounding blanks.
+        names: Compared without case and surrounding blanks. Implementations shorten the names of
+            some classes ("road" for "road, route"), so one synonym is enough, and one class in
+            ten may have a name of its own.
     """
-    wanted = _plain(names)
-    tables = (table for table in class_table_names() if _plain(class_table(table).names) == wanted)
-    return next(tables, None)
+    wanted = [_synonyms(name) for name in names]
+    for table in class_table_names():
+        known = [_synonyms(name) for name in class_table(table).names]
+        if len(known) == len(wanted):
+            same = sum(
+                not ours.isdisjoint(theirs) for ours, theirs in zip(known, wanted, strict=True)
+            )
+            if same >= 0.9 * len(known):
+                return table
+    return None
 
 
-def _plain(names: Sequence[str]) -> list[str]:
-    return [name.strip().casefold() for name in names]
+def _synonyms(name: str) -> set[str]:
+    return {word.strip().casefold().replace("_", " ") for word in re.split(r"[,;]", name)}
 
 
 def _color(entry: dict[str, Any]) -> Color | None:

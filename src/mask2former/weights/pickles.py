@@ -108,8 +108,12 @@ ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy._core.multiarray.scalar": read_scalar,
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": latin1_bytes,
-    # OpenMMLab keeps the curves of its training beside the weights.
+    # OpenMMLab keeps the curves of its training beside the weights, with the names of functions
+    # that average them; none of these is looked up.
     "mmengine.logging.history_buffer.HistoryBuffer": Inert,
+    "mmengine.logging.message_hub.MessageHub": Inert,
+    "mmengine.config.config.ConfigDict": dict,
+    "builtins.getattr": Inert,
 }
 """Full name in a pickle to what is called for it, beside what torch itself allows."""
 
@@ -118,7 +122,8 @@ class RestrictedUnpickler(pickle.Unpickler):
     """Makes what `ALLOWED` names and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        full_name = f"{module}.{name}"
+        # as early protocols call it
+        full_name = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if full_name not in ALLOWED:
             raise RefusedError(full_name)
         return ALLOWED[full_name]
