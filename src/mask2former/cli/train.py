@@ -135,6 +135,7 @@ def _sizes_of(weights: str) -> Mapping[str, Any]:
     if model is None:
         return {}
     sizes = model.model_dump()
+    # of how to train, not of what was trained
     del sizes["backbone"]["drop_path"], sizes["backbone"]["pretrained"]
     return {"model": sizes}
 

@@ -45,7 +45,9 @@ def inspect(weights: Checkpoint, preset: PublishedAs = None, as_json: Json = Fal
     _show(report, found)
     report.finish(
         {**dataclasses.asdict(found), "loads": found.loads},
-        ["mask2former", "predict", "photo.jpg", "--weights", weights, "--output", "predictions"],
+        ["mask2former", "predict", "photo.jpg", "--weights", weights, "--output", "predictions"]
+        if found.loads
+        else ["mask2former", "presets"],
     )
 
 

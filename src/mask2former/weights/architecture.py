@@ -44,12 +44,18 @@ def read_architecture(weights: Mapping[str, Tensor]) -> Architecture:
     encoder_width = _tensor(weights, "pixel_decoder.layers.0.feedforward.linear1.weight", ndim=2)
     decoder_width = _tensor(weights, _DECODER + "layers.0.feedforward.linear1.weight", ndim=2)
     classifier = _tensor(weights, _DECODER + "classifier.bias", ndim=1)
+    heads = len(offsets) // (len(ENCODER_STRIDES) * NUM_POINTS * 2)
+    if not heads or len(classifier) < 2:
+        raise ValueError(
+            f"{len(offsets)} rows of sampling offsets and {len(classifier)} of the classifier are "
+            "too few for a model"
+        )
     name, norm = read_backbone(weights)
     model = config.Model(
         backbone=config.Backbone(name=name, pretrained=False, norm=norm),
         num_queries=len(queries),
         hidden_dim=queries.shape[1],
-        num_heads=len(offsets) // (len(ENCODER_STRIDES) * NUM_POINTS * 2),
+        num_heads=heads,
         encoder_layers=_count(weights, r"pixel_decoder\.layers\.(\d+)\."),
         encoder_feedforward_dim=len(encoder_width),
         decoder_layers=_count(weights, r"transformer_decoder\.layers\.(\d+)\."),

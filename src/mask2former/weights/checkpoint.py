@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mask2former.config import Run
@@ -13,6 +14,7 @@ from mask2former.tasks import TASKS, Task
 from mask2former.types import Classes
 from mask2former.weights.architecture import Architecture, read_architecture
 from mask2former.weights.dialect import Translation
+from mask2former.weights.huggingface_config import distinct
 from mask2former.weights.native import Origin
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +53,13 @@ def complete(opened: Opened, preset: str | None = None) -> Checkpoint:
             f"{opened.source}: {len(left)} tensors have no place in a Mask2Former: "
             f"{', '.join(left[:5])}"
         )
+    weights = {name: _real(name, tensor, opened.source) for name, tensor in weights.items()}
     if opened.origin is not None:
+        if preset is not None:
+            raise ValueError(
+                f"{opened.source} says itself what it is ({opened.origin.run.preset}, "
+                f"{opened.origin.run.task}); leave the preset {preset} out"
+            )
         return Checkpoint(weights, *opened.origin)
     try:
         architecture = read_architecture(weights)
@@ -61,6 +69,33 @@ def complete(opened: Opened, preset: str | None = None) -> Checkpoint:
     classes = _classes(opened, architecture, published)
     run = _run(opened, architecture, published)
     return Checkpoint(weights, run, classes)
+
+
+def is_of(origin: Origin, translation: Translation) -> bool:
+    """Whether tensors and class names are still those that the origin was written for.
+
+    Others may train on what we gave them, and keep what we wrote beside it.
+    """
+    names = origin.classes.names
+    rows = translation.weights.get("transformer_decoder.classifier.bias")
+    if rows is not None and rows.numel() != len(names) + 1:
+        return False
+    return translation.class_names in (None, names, distinct(names))
+
+
+def _real(name: str, tensor: Tensor, source: str) -> Tensor:
+    """A tensor in the type that models have here."""
+    is_count = name.endswith("num_batches_tracked")
+    if (
+        tensor.layout != torch.strided
+        or tensor.is_meta
+        or not (tensor.is_floating_point() or is_count)
+    ):
+        raise ValueError(
+            f"{source}: {name} is of type {tensor.dtype}, {tensor.layout}, on {tensor.device}; "
+            "weights are dense floating point numbers"
+        )
+    return tensor if is_count else tensor.to(torch.float32)
 
 
 def _published(opened: Opened, found: Architecture, wanted: str | None) -> Preset | None:
@@ -73,12 +108,18 @@ def _published(opened: Opened, found: Architecture, wanted: str | None) -> Prese
                 f"{opened.source} has {found.num_classes} classes, preset {preset.name} "
                 f"{expected}; name the preset that it was trained with, or none"
             )
+        backbone = preset.backbone.name
+        if backbone.removesuffix("_in21k") != found.model.backbone.name:
+            raise ValueError(
+                f"{opened.source} has backbone {found.model.backbone.name}, preset {preset.name} "
+                f"{backbone}; name the preset that it was trained with, or none"
+            )
         return preset
     if opened.preset is not None and _is_of(find_published(opened.preset), found):
         return find_published(opened.preset)
     names = opened.translation.class_names
     table = None if names is None else find_class_table(names)
-    task = opened.translation.task or _task_in_name(opened.source)
+    task = opened.translation.task or _task_in_name(opened.source) or _task_of_table(table)
     for preset in all_published().values():
         if preset.classes == table and task in preset.tasks and _is_of(preset, found):
             return preset
@@ -101,6 +142,17 @@ def _task_in_name(source: str) -> Task | None:
     """Hub ids and file names often say it."""
     name = Path(source).name.lower()
     return next((task for task in TASKS if task in name), None)
+
+
+def _task_of_table(table: str | None) -> Task | None:
+    """The task of a class table that serves only one."""
+    tasks = {
+        task
+        for preset in all_published().values()
+        if preset.classes == table
+        for task in preset.tasks
+    }
+    return tasks.pop() if len(tasks) == 1 else None
 
 
 def _classes(opened: Opened, found: Architecture, published: Preset | None) -> Classes:
@@ -127,7 +179,9 @@ def _run(opened: Opened, found: Architecture, published: Preset | None) -> Run:
     if published is not None:
         run = published.run()
     else:
-        task = opened.translation.task or _task_in_name(opened.source)
+        names = opened.translation.class_names
+        table = None if names is None else find_class_table(names)
+        task = opened.translation.task or _task_in_name(opened.source) or _task_of_table(table)
         if task is None:
             _LOG.warning(
                 "%s does not say what it was trained for: it is taken for panoptic, which can do "

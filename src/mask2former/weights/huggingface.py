@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mask2former.model.pixel_decoder import ENCODER_STRIDES, NUM_POINTS
 from mask2former.weights.dialect import Translation
 from mask2former.weights.names import to_ours, to_theirs
 
@@ -106,8 +107,9 @@ _IN_MEMORY = (
     ("mlp.fc1.", "intermediate.dense."),
     ("mlp.fc2.", "output.dense."),
 )
+_COUNTER = ".num_batches_tracked"
 _NOT_WEIGHTS = re.compile(
-    r"criterion\.empty_weight|.*relative_position_index|.*num_batches_tracked"
+    r"criterion\.empty_weight|.*relative_position_index"
     r"|model\.pixel_level_module\.encoder\.layernorm\..*"  # the classifier's norm, unused
 )
 
@@ -139,6 +141,10 @@ def read(state: Mapping[str, Tensor], beside: Mapping[str, Any]) -> Translation:
     config = config if isinstance(config, Mapping) else {}
     _check_network(config)
     by_name = {name_in_file(name): tensor for name, tensor in state.items()}
+    counts = [name for name in by_name if name.endswith(_COUNTER)]
+    if not any(by_name[name].any() for name in counts):  # of batch norms that never counted
+        by_name = {name: by_name[name] for name in by_name.keys() - set(counts)}
+    _check_heads(config, by_name)
     weights = {name: tensor for name, tensor in by_name.items() if not _NOT_WEIGHTS.fullmatch(name)}
     return Translation(*to_ours(weights, NAMES), class_names=_class_names(config.get("id2label")))
 
@@ -161,7 +167,7 @@ def write(weights: Mapping[str, Tensor], no_object_weight: float) -> dict[str, T
         )
     class_weights = torch.ones(len(state["class_predictor.bias"]))
     class_weights[-1] = no_object_weight
-    return state | _unused(state) | {"criterion.empty_weight": class_weights}
+    return _unused(state) | state | {"criterion.empty_weight": class_weights}
 
 
 def _unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -193,12 +199,25 @@ def _check_network(config: Mapping[str, Any]) -> None:
             )
 
 
+def _check_heads(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Both decoders have as many; of the transformer decoder's no tensor tells."""
+    offsets = state.get(_P + "encoder.layers.0.self_attn.sampling_offsets.bias")
+    expected = config.get("num_attention_heads")
+    if offsets is None or expected is None:
+        return
+    heads = offsets.numel() // (len(ENCODER_STRIDES) * NUM_POINTS * 2)
+    if heads != expected:
+        raise ValueError(
+            f"its config.json says num_attention_heads = {expected}, its tensors have {heads}"
+        )
+
+
 def _class_names(id2label: Any) -> tuple[str, ...] | None:
     """Names in the order of their numbers; none where nobody gave any."""
     if not isinstance(id2label, Mapping):
         return None
-    by_id = {str(key): str(name) for key, name in id2label.items()}
+    by_id = {str(key): name for key, name in id2label.items()}
     names = [by_id.get(str(class_id)) for class_id in range(len(by_id))]
-    if None in names or names == [f"LABEL_{class_id}" for class_id in range(len(names))]:
-        return None
-    return tuple(name for name in names if name is not None)
+    given = tuple(name for name in names if isinstance(name, str) and name)
+    unnamed = tuple(f"LABEL_{class_id}" for class_id in range(len(names)))
+    return None if len(given) != len(names) or given == unnamed else given

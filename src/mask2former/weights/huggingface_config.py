@@ -22,7 +22,7 @@ def model_config(run: Run, classes: Classes) -> dict[str, Any]:
         ValueError: Hugging Face's model cannot have this backbone.
     """
     model, loss = run.model, run.loss
-    names = _distinct(classes.names)
+    names = distinct(classes.names)
     return {
         "architectures": ["Mask2FormerForUniversalSegmentation"],
         "model_type": "mask2former",
@@ -108,9 +108,9 @@ def _backbone(backbone: Backbone) -> Mapping[str, Any]:
     )
 
 
-def _distinct(names: tuple[str, ...]) -> list[str]:
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names that a mapping from names to numbers can hold: those that repeat get their number."""
-    return [
+    return tuple(
         f"{name} ({class_id})" if names.count(name) > 1 else name
         for class_id, name in enumerate(names)
-    ]
+    )

@@ -86,5 +86,12 @@ def inspect(weights: str | Path, preset: str | None = None) -> Inspection | Back
 
 
 def _inspect_backbone(file: TensorFile) -> BackboneInspection:
-    kind = recognises(file.tensors) or "a backbone of timm, or nothing that is known here"
+    kind = recognises(file.tensors)
+    if kind is None:
+        raise ValueError(
+            f"{file.path} holds {len(file.tensors)} tensors, such as "
+            f"{', '.join(sorted(file.tensors)[:3])}, of no Mask2Former and of no backbone that is "
+            "known by its names; if they are a timm model's, train with --backbone NAME --weights "
+            f"{file.path}"
+        )
     return BackboneInspection(file.path, kind, len(file.tensors))

@@ -45,7 +45,7 @@ def _translate(
             unknown.append(name)
         for match, source, target in matches:
             part = _third(source)
-            chunk = tensor if part is None else tensor.chunk(3)[part]
+            chunk = tensor if part is None else _third_of(name, tensor, part)
             target_name = _fill(target, match)
             target_part = _third(target)
             if target_part is None:
@@ -53,8 +53,20 @@ def _translate(
             else:
                 thirds[target_name][target_part] = chunk
     for name, parts in thirds.items():
-        whole[name] = torch.cat([parts[i] for i in sorted(parts)])
+        chunks = [parts[i] for i in sorted(parts)]
+        if len({chunk.shape[1:] for chunk in chunks}) > 1 or not chunks[0].ndim:
+            shapes = ", ".join(str(tuple(chunk.shape)) for chunk in chunks)
+            raise ValueError(f"the parts of {name} have shapes {shapes}; they must be alike")
+        whole[name] = torch.cat(chunks)
     return whole, unknown
+
+
+def _third_of(name: str, tensor: Tensor, part: int) -> Tensor:
+    if tensor.ndim == 0 or len(tensor) % 3:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}; its rows are those of three tensors"
+        )
+    return tensor.chunk(3)[part]
 
 
 def _third(template: str) -> int | None:

@@ -84,11 +84,13 @@ def _parse(metadata: Mapping[str, Any]) -> Origin:
             f"{VERSION}: install a newer one"
         )
     try:
-        classes = json.loads(metadata["classes"])
-        return Origin(
-            parse_run(json.loads(metadata["run"])),
-            Classes(**{name: tuple(values) for name, values in classes.items()}),
+        lists = json.loads(metadata["classes"])
+        classes = Classes(
+            names=tuple(map(str, lists["names"])),
+            category_ids=tuple(map(int, lists["category_ids"])),
+            is_thing=tuple(thing is True for thing in lists["is_thing"]),
         )
+        return Origin(parse_run(json.loads(metadata["run"])), classes)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the metadata of this package are incomplete: {error!r}") from error
 

@@ -1,5 +1,6 @@
 """Opens any Mask2Former: finds the file, tells its dialect, gives it our names and its meaning."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from mask2former.weights import (
     openmmlab,
 )
 from mask2former.weights.build import build_filled
-from mask2former.weights.checkpoint import Checkpoint, Opened, complete
+from mask2former.weights.checkpoint import Checkpoint, Opened, complete, is_of
 from mask2former.weights.dialect import Translation
 from mask2former.weights.locate import locate
 from mask2former.weights.native import read_origin
 from mask2former.weights.tensor_file import TensorFile, read_tensor_file
+
+_LOG = logging.getLogger(__name__)
 
 Reader: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Any]], Translation]
 
@@ -118,6 +121,13 @@ def translate(file: TensorFile, source: str, preset: str | None) -> Opened:
         translation = dialect.read(file.tensors, file.beside)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    if origin is not None and not is_of(origin, translation):
+        _LOG.warning(
+            "%s was written here, but its classes are others now: what it said of its training "
+            "counts no more",
+            source,
+        )
+        origin = None
     return Opened(source, dialect.name, translation, origin, preset)
 
 

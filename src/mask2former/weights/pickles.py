@@ -53,7 +53,7 @@ class PickledType:
 class PickledArray:
     """What a pickle calls `numpy.ndarray` for; `array` is read-only."""
 
-    array: np.ndarray
+    array: np.ndarray = np.zeros(0)
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, is_fortran, raw = state
@@ -62,6 +62,21 @@ class PickledArray:
     def fill(self, flat: np.ndarray, shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
         native = flat.astype(flat.dtype.newbyteorder("="), copy=False)
         self.array = native.reshape(shape, order=order)
+
+
+class Reader:
+    """A function that a pickle may call; unlike a plain one, it cannot be changed by it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a state for a function")
 
 
 class Inert:
@@ -100,14 +115,14 @@ def latin1_bytes(text: str, encoding: str) -> bytes:
 ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": PickledArray,
     "numpy.dtype": PickledType,
-    "numpy.core.multiarray._reconstruct": start_array,
-    "numpy._core.multiarray._reconstruct": start_array,
-    "numpy.core.numeric._frombuffer": array_of_buffer,
-    "numpy._core.numeric._frombuffer": array_of_buffer,
-    "numpy.core.multiarray.scalar": read_scalar,
-    "numpy._core.multiarray.scalar": read_scalar,
+    "numpy.core.multiarray._reconstruct": Reader(start_array),
+    "numpy._core.multiarray._reconstruct": Reader(start_array),
+    "numpy.core.numeric._frombuffer": Reader(array_of_buffer),
+    "numpy._core.numeric._frombuffer": Reader(array_of_buffer),
+    "numpy.core.multiarray.scalar": Reader(read_scalar),
+    "numpy._core.multiarray.scalar": Reader(read_scalar),
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": latin1_bytes,
+    "_codecs.encode": Reader(latin1_bytes),
     # OpenMMLab keeps the curves of its training beside the weights, with the names of functions
     # that average them; none of these is looked up.
     "mmengine.logging.history_buffer.HistoryBuffer": Inert,

@@ -9,7 +9,7 @@ from torch import Tensor
 from mask2former import config
 from mask2former.model.mask2former import Mask2Former
 from mask2former.types import Classes
-from mask2former.weights.build import fill
+from mask2former.weights.build import build_empty, check_fits, fill
 from mask2former.weights.checkpoint import complete
 from mask2former.weights.locate import locate
 from mask2former.weights.open import find_file, is_mask2former, translate
@@ -53,6 +53,8 @@ def load_start(
         load_pretrained_backbone(model.backbone, backbone.name, file)
         return
     checkpoint = complete(translate(file, weights, preset))
+    theirs = build_empty(checkpoint.run.model, len(checkpoint.classes)).state_dict()
+    check_fits(theirs, checkpoint.weights, weights)
     tensors = with_own_classes(checkpoint.weights, checkpoint.classes, model, classes)
     fill(model, with_own_queries(tensors, model), weights)
 
@@ -85,7 +87,7 @@ def with_own_classes(
     to_rows, from_rows = (torch.tensor(side) for side in zip(*pairs, strict=True))
     result = dict(tensors)
     for name, tensor in model.state_dict().items():
-        if name.startswith(_CLASSIFIER):
+        if name.startswith(_CLASSIFIER) and tensor.shape[1:] == tensors[name].shape[1:]:
             result[name] = tensor.cpu().index_copy(0, to_rows, tensors[name][from_rows])
     _LOG.info(
         "classifier: %d of %d classes keep their weights (%s), the others start at random (%s)",
@@ -98,8 +100,8 @@ def with_own_queries(tensors: Mapping[str, Tensor], model: Mask2Former) -> dict[
     """As many queries as the model has: the first ones of the weights, then the model's own."""
     result = dict(tensors)
     own = model.state_dict()
-    count, wanted = len(tensors[_QUERIES[0]]), len(own[_QUERIES[0]])
-    if count == wanted:
+    (count, width), (wanted, own_width) = tensors[_QUERIES[0]].shape, own[_QUERIES[0]].shape
+    if count == wanted or width != own_width:  # of another width, nothing fits
         return result
     for name in _QUERIES:
         common = tensors[name][:wanted].to(own[name])

@@ -48,23 +48,29 @@ def read_tensor_file(path: Path) -> TensorFile:
         FileNotFoundError: The folder holds no weights.
         ValueError: It is damaged, or no file of tensors.
     """
-    if path.is_dir():
-        return _read_folder(path)
+    file = _weights_in(path) if path.is_dir() else path
+    tensors, beside = _read_file(file)
+    # Hugging Face's configuration lies beside the weights, whichever of the two is named.
+    config = file.with_name(HF_CONFIG)
+    if file.name.startswith(("model.", "pytorch_model.")) and config.is_file():
+        beside = {**beside, "config": _read_json(config)}
+    return TensorFile(path, tensors, beside)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.name.endswith(INDEX):
-        tensors = _read_shards(path)
-        return TensorFile(path, tensors, {})
+        return _read_shards(path), {}
     with path.open("rb") as file:
         start = file.read(64)
     if _is_safetensors(start):
-        return TensorFile(path, *_read_safetensors(path))
+        return _read_safetensors(path)
     for magic, kind in _OTHER_KINDS:
         if start.lstrip().startswith(magic):
             raise ValueError(f"{path} is {kind}")
-    if not start.startswith((b"PK", b"\x80", b"(", b"}")):  # (, } open pickles of protocol 0 and 1
+    if not start.startswith((b"PK", b"\x80", b"(", b"}", b"]", b"c")):  # pickles of any protocol
         kind = "damaged, or neither safetensors nor a pickle" if start else "empty"
         raise ValueError(f"{path} is {kind}; give a .safetensors, .pkl or .pth file")
-    tensors, beside = _split(read_pickle(path), path)
-    return TensorFile(path, tensors, beside)
+    return _split(read_pickle(path), path)
 
 
 def _is_safetensors(start: bytes) -> bool:
@@ -84,27 +90,22 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{index} is no index of safetensors files: {error}") from error
     tensors = {}
     for shard in shards:
-        file = index.parent / Path(shard).name
+        file = index.parent / Path(str(shard)).name
         if not file.is_file():
             raise FileNotFoundError(f"{index} names {shard}, which is not beside it")
         tensors.update(_read_safetensors(file)[0])
     return tensors
 
 
-def _read_folder(folder: Path) -> TensorFile:
-    weights = _weights_in(folder)
-    tensors, beside = read_tensor_file(weights)[1:]
-    config = folder / HF_CONFIG
-    if config.is_file():
-        try:
-            beside = {**beside, "config": json.loads(config.read_text("utf-8"))}
-        except ValueError as error:
-            raise ValueError(f"{config} is no JSON: {error}") from error
-    return TensorFile(folder, tensors, beside)
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
 
 
 def _weights_in(folder: Path) -> Path:
@@ -115,6 +116,9 @@ def _weights_in(folder: Path) -> Path:
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
         return found[0]
+    if found:
+        names = ", ".join(file.name for file in found[:5])
+        raise ValueError(f"{folder} holds several files of weights: {names}; name one of them")
     if (folder / "pytorch_model.bin.index.json").is_file():
         raise ValueError(
             f"{folder} holds pickles in pieces, which are not read; save it again with "
