@@ -1,5 +1,6 @@
 """What becomes of a checkpoint's meaning: classes, task, sizes; and of files that are none."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mask2former.model.mask2former import Mask2Former
 from mask2former.presets import find_preset
 from mask2former.weights import official
 from mask2former.weights.checkpoint import Checkpoint, Opened, complete
+from mask2former.weights.convert import convert
 from mask2former.weights.dialect import Translation
 from mask2former.weights.native import save
 from mask2former.weights.open import load, read
@@ -174,3 +176,78 @@ def test_loading_takes_no_second_copy(resnet50: Checkpoint, tmp_path: Path) -> N
     assert model.get_parameter(name).requires_grad
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     torch.testing.assert_close(model.pixel_mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_what_others_made_of_ours_is_theirs(
+    resnet50: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # transformers keeps what it does not know in config.json, also when it trains other classes
+    folder = convert(resnet50, tmp_path / "out", "huggingface")
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "apple", "1": "pear", "2": "plum"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert read(folder).classes.names == ("apple", "pear", "plum")
+    assert "its classes are others now" in caplog.text
+    # the file alone says as much as its folder
+    assert read(folder / "model.safetensors").classes.names == ("apple", "pear", "plum")
+    config["num_attention_heads"] = 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="num_attention_heads = 2, its tensors have 4"):
+        read(folder)
+
+
+def test_a_preset_of_another_backbone_or_for_our_own_file_is_refused(
+    published: Checkpoint, resnet50: Checkpoint, tmp_path: Path
+) -> None:
+    message = r"has backbone resnet50, preset coco-panoptic-swin-large swin_large; name"
+    with pytest.raises(ValueError, match=message):
+        complete(opened(published, "w.pth"), preset="coco-panoptic-swin-large")
+    save(tmp_path / "w.safetensors", *resnet50)
+    with pytest.raises(ValueError, match=r"says itself what it is .*leave the preset tiny out"):
+        read(tmp_path / "w.safetensors", preset="tiny")
+
+
+def test_a_class_table_of_one_task_tells_the_task(published: Checkpoint) -> None:
+    names = class_table("coco_panoptic").names
+    assert complete(opened(published, "w", class_names=names)).run.task == "panoptic"
+    assert complete(opened(published, "w", class_names=names)).run.preset == (
+        "coco-panoptic-resnet50"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_leaves_as_single(dtype, resnet50: Checkpoint, tmp_path: Path) -> None:
+    halves = {name: tensor.to(dtype) for name, tensor in resnet50.weights.items()}
+    save(tmp_path / "w.safetensors", halves, resnet50.run, resnet50.classes)
+    found = read(tmp_path / "w.safetensors")
+    assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
+    back = read(convert(found, tmp_path / "w.pkl", "official"))
+    assert all(torch.equal(back.weights[n], t.float()) for n, t in halves.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("criterion.x", torch.zeros(1), "1 tensors have no place"),
+        ("backbone.stem.conv1.weight", torch.zeros(1, dtype=torch.int64), "of type torch.int64"),
+        ("backbone.stem.conv1.weight", torch.zeros(1, dtype=torch.cfloat), "of type torch.complex"),
+        (
+            "sem_seg_head.predictor.transformer_self_attention_layers.0.self_attn.in_proj_bias",
+            torch.tensor(1.0),
+            r"has shape \(\); its rows are those of three tensors",
+        ),
+        (
+            "sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.sampling_offsets"
+            ".weight",
+            torch.zeros(8, 64),
+            "8 rows of sampling offsets and 4 of the classifier are too few",
+        ),
+    ],
+)
+def test_tensors_that_no_model_has_are_named(
+    name: str, tensor: torch.Tensor, message: str, resnet50: Checkpoint, tmp_path: Path
+) -> None:
+    state = official.write(resnet50.weights, 0.1)
+    torch.save({**state, name: tensor}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "w.pth")

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from mask2former.weights.pickles import Inert, PickledArray, read_pickle
+from mask2former.weights.pickles import (
+    ALLOWED,
+    Inert,
+    PickledArray,
+    read_pickle,
+)
 
 Saver = Callable[[Any, Path], None]
 
@@ -152,3 +157,14 @@ def test_what_openmmlab_keeps_beside_the_weights_is_passed_over(
     read = read_pickle(tmp_path / "w.pth")
     assert read["meta"] == {"epoch": 3}
     assert isinstance(read["message_hub"]["loss"], Inert)
+
+
+@pytest.mark.parametrize(
+    "state", [b"N}X\x0c\0\0\0__defaults__(X\x01\0\0\0atst", b"}X\x01\0\0\0aNs"]
+)
+def test_a_pickle_cannot_change_what_reads_it(state: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pkl").write_bytes(b"\x80\x02c_codecs\nencode\n(" + state + b"b.")
+    before = ALLOWED["_codecs.encode"]("a", "latin1")
+    with pytest.raises(ValueError, match="is damaged or incomplete"):
+        read_pickle(tmp_path / "w.pkl")
+    assert ALLOWED["_codecs.encode"]("a", "latin1") == before == b"a"

@@ -266,3 +266,20 @@ def test_the_resnet_of_caffe2_is_refused(tmp_path: Path) -> None:
     file = read_tensor_file(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"a ResNet of Caffe2 .*take torchvision's"):
         load_pretrained_backbone(make_backbone("resnet50"), "resnet50", file)
+
+
+def test_an_incomplete_or_half_precision_start_is_no_crash(tmp_path: Path) -> None:
+    old = classes("cat", "dog", "tree")
+    trained = build_model(RUN.model, 3)
+    halves = {n: t.half() if t.is_floating_point() else t for n, t in trained.state_dict().items()}
+    save(tmp_path / "half.safetensors", halves, RUN, old)
+    fresh = build_model(RUN.model, 2)
+    load_start(
+        fresh, classes("bird", "dog"), RUN.model.backbone, str(tmp_path / "half.safetensors")
+    )
+    kept = trained.transformer_decoder.classifier.weight[1].half().float()
+    assert torch.equal(fresh.transformer_decoder.classifier.weight[1], kept)
+    del halves["transformer_decoder.classifier.weight"]
+    save(tmp_path / "part.safetensors", halves, RUN, old)
+    with pytest.raises(ValueError, match=r"1 tensors are missing \['transformer_decoder.classif"):
+        load_start(fresh, classes("a", "b"), RUN.model.backbone, str(tmp_path / "part.safetensors"))
