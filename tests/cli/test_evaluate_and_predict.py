@@ -42,7 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Fakes of everything that computes, and an empty working directory."""
     calls = Calls()
     segmenter = SimpleNamespace(task="instance", ignore_index=7)
-    dataset = SimpleNamespace(records=[SimpleNamespace(image_path=Path("in/a.png"))])
+    dataset = SimpleNamespace(records=[SimpleNamespace(image=Path("in/a.png"))])
     kinds = ("overlay", "masks", "coco", "panoptic")
     fakes: dict[str, dict[str, Any]] = {
         "data.open": {"open_dataset": calls.recorder("open", dataset)},

@@ -20,15 +20,15 @@ needs_samples = pytest.mark.skipif(
 # (folder, split, format, images, classes, annotations), from the samples' own README; CamVid has
 # no objects to count there
 COUNTS = [
-    ("camvid", "train", "png masks", 44, 11, None),
-    ("camvid", "val", "png masks", 22, 11, None),
-    ("nuts_coco", "train", "coco instance", 12, 3, 101),
-    ("nuts_coco", "val", "coco instance", 6, 3, 64),
-    ("coco_instances", "train", "coco instance", 50, 80, 470),
-    ("coco_instances", "val", "coco instance", 50, 80, 382),
-    ("coco_panoptic", "train", "coco panoptic", 24, 133, 284),
-    ("coco_panoptic", "val", "coco panoptic", 12, 133, 171),
-    ("panopticapi_sample", "examples", "coco panoptic", 2, 133, 50),
+    ("camvid", "train", "png-masks", 44, 11, None),
+    ("camvid", "val", "png-masks", 22, 11, None),
+    ("nuts_coco", "train", "coco-instance", 12, 3, 101),
+    ("nuts_coco", "val", "coco-instance", 6, 3, 64),
+    ("coco_instances", "train", "coco-instance", 50, 80, 470),
+    ("coco_instances", "val", "coco-instance", 50, 80, 382),
+    ("coco_panoptic", "train", "coco-panoptic", 24, 133, 284),
+    ("coco_panoptic", "val", "coco-panoptic", 12, 133, 171),
+    ("panopticapi_sample", "examples", "coco-panoptic", 2, 133, 50),
 ]
 
 
@@ -98,7 +98,7 @@ def test_real_images_fit_their_annotations(name: str) -> None:
             size = (annotations.height, annotations.width)
         else:
             size = annotations.ids.shape
-        assert read_image(dataset.records[i].image_path, annotated_size=size).shape[:2] == size
+        assert read_image(dataset.records[i].image, annotated_size=size).shape[:2] == size
 
 
 def write_masks(folder: Path, split: str) -> None:
@@ -123,10 +123,10 @@ def write_instances(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "data_format"),
     [
-        (None, "coco panoptic"),
-        ("panoptic", "coco panoptic"),
-        ("instance", "coco instance"),
-        ("semantic", "coco panoptic"),
+        (None, "coco-panoptic"),
+        ("panoptic", "coco-panoptic"),
+        ("instance", "coco-instance"),
+        ("semantic", "coco-panoptic"),
     ],
 )
 def test_of_two_formats_the_one_made_for_the_task_is_read(
@@ -141,9 +141,9 @@ def test_a_format_that_serves_the_task_goes_before_one_that_does_not(tmp_path: P
     (tmp_path / "annotations").mkdir()
     write_instances(tmp_path)
     Image.new("RGB", (40, 32)).save(tmp_path / "000000.jpg")
-    assert open_dataset(tmp_path, "train", task="semantic").format == "png masks"
+    assert open_dataset(tmp_path, "train", task="semantic").format == "png-masks"
     # none serves panoptic: the first that is found, and `for_task` says what it can do
-    assert open_dataset(tmp_path, "train", task="panoptic").format == "coco instance"
+    assert open_dataset(tmp_path, "train", task="panoptic").format == "coco-instance"
 
 
 def test_validation_split_is_found_by_any_of_its_names(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_unknown_layout_says_what_was_looked_for_and_what_is_there(tmp_path: Pat
     (tmp_path / "notes.txt").touch()
     message = (
         r"no data set of a known format in .*, which holds notes\.txt, pictures/; looked for "
-        r"coco panoptic: annotations/panoptic_\{split\}\*\.json .*coco instance: .*png masks: "
+        r"coco-panoptic: annotations/panoptic_\{split\}\*\.json .*coco-instance: .*png-masks: "
     )
     for call in (list_splits, lambda folder: open_dataset(folder, "train")):
         with pytest.raises(ValueError, match=message):

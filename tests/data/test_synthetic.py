@@ -42,7 +42,7 @@ def test_segments_are_what_the_pixels_say(folder: Path, split: str) -> None:
     for i, record in enumerate(dataset.records):
         annotations = dataset.annotations(i)
         assert isinstance(annotations, SegmentMap)
-        assert annotations.ids.shape == read_image(record.image_path).shape[:2] == SIZE
+        assert annotations.ids.shape == read_image(record.image).shape[:2] == SIZE
         ids, counts = np.unique(annotations.ids[annotations.ids > 0], return_counts=True)
         assert sorted(s.id for s in annotations.segments) == ids.tolist()
         assert counts.min() >= MIN_AREA

@@ -167,6 +167,6 @@ def test_square_and_high_images_are_no_landscapes(tmp_path: Path) -> None:
 
 def test_orientation_is_read_from_the_image_when_no_file_tells(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path, [1, 1, 1])
-    records = [Record(r.image_id, r.image_path, r.annotation) for r in dataset.records]
+    records = [Record(r.image_id, r.image, r.annotation) for r in dataset.records]
     silent = Dataset("fake", tmp_path, "train", dataset.classes, ("semantic",), records, disc)
     assert landscape_flags(silent).tolist() == [True, False, False]

@@ -183,7 +183,7 @@ def test_every_prediction_is_shown_to_the_caller(records) -> None:
 def test_images_come_in_order_however_they_are_loaded(records) -> None:
     loaded = list(load_ahead(panoptic_dataset(records * 3)))
     assert [item.pixels.shape[:2] for item in loaded] == list(SIZES) * 3
-    assert np.array_equal(loaded[4].pixels, np.asarray(Image.open(records[1].image_path)))
+    assert np.array_equal(loaded[4].pixels, np.asarray(Image.open(records[1].image)))
 
 
 def test_processes_can_share_the_images(records) -> None:
@@ -199,7 +199,7 @@ def test_processes_can_share_the_images(records) -> None:
 
 
 def test_a_broken_image_is_named(records) -> None:
-    records[1].image_path.write_bytes(b"no image")
+    records[1].image.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"cannot read .*1\.png"):
         evaluate(segmenter(), panoptic_dataset(records))
 

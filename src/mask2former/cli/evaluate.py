@@ -33,7 +33,8 @@ def evaluate(
         dataset = open_dataset(data, split, task=scored, ignore_index=segmenter.ignore_index)
         result = score(segmenter, dataset, scored, progress=True)
     show_evaluation(report, result)
-    images = dataset.records[0].image_path.parent
+    first = dataset.records[0].image
+    images = first.parent if isinstance(first, Path) else data
     report.finish(
         result.as_json(),
         ["mask2former", "predict", str(images), "--weights", weights, "--output", "predictions"],

@@ -46,7 +46,7 @@ def quickstart(
         dataset = open_dataset(data, "val")
         result = evaluate(segmenter, dataset, "panoptic")
         report.text("4/4 drawing what it predicts")
-        images = [record.image_path for record in dataset.records]
+        images = [r.image for r in dataset.records if isinstance(r.image, Path)]
         list(predict_files(segmenter, images, pictures, ["overlay"]))
     show_evaluation(report, result)
     report.text(f"\npredictions: {pictures / 'overlay'}")

@@ -17,6 +17,8 @@ class Instance:
     is_crowd: bool
     area: float
     """In pixels, as in the file."""
+    track_id: int | None = None
+    """The same for one object in all frames of a video; none for single images."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class SegmentLabel:
     """What a value of the id map means."""
 
     id: int
+    """In 1..2^24 - 1; in videos, the same for one object in all frames."""
     class_id: int
     is_crowd: bool = False
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mask2former.data.annotations import Annotations
+from mask2former.data.sources import Source
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
@@ -15,7 +16,8 @@ class Record:
     """One image, cheap to hold: nothing is decoded yet."""
 
     image_id: int | str
-    image_path: Path
+    image: Source
+    """Its file: a path, or a part of a shard."""
     annotation: Any
     """Whatever the format's `decode` needs: raw JSON objects, a path of a PNG."""
     height: int | None = None
@@ -23,6 +25,10 @@ class Record:
     width: int | None = None
     num_objects: int | None = None
     """Objects that are no crowds, of instance data sets; none for the others."""
+    group: str | None = None
+    """The video or scene it belongs to: never torn apart by a random split."""
+    frame: int | None = None
+    """Position in the video `group`, from 0; none for single images."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Dataset:
     records: Sequence[Record]
     decode: Callable[[Record], Annotations]
     """Reads a record's annotations; picklable."""
+    notes: tuple[str, ...] = ()
+    """How the reader understood what the files leave open: ignored values, background, names."""
 
     def __len__(self) -> int:
         return len(self.records)

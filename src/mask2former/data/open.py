@@ -1,14 +1,14 @@
 """Open a data set: the format is found by looking at the folder."""
 
 from pathlib import Path
-from types import ModuleType
 
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats import coco_instance, coco_panoptic, png_masks
+from mask2former.data.formats.format import Format, Found, Reading
 from mask2former.data.formats.splits import in_order, resolve_split
 from mask2former.tasks import Task
 
-FORMATS = (coco_panoptic, coco_instance, png_masks)
+FORMATS: tuple[Format, ...] = (coco_panoptic.FORMAT, coco_instance.FORMAT, png_masks.FORMAT)
 """In order of preference: panoptic annotations serve every task."""
 FIRST_FEW = 10
 
@@ -32,11 +32,9 @@ def open_dataset(
         ValueError: The folder is of no known format, lacks the split, or is damaged; the message
             names the file and the mend.
     """
-    data_format, splits = _find_format(folder, task)
-    name = resolve_split(split, splits)
-    if data_format is png_masks:
-        return png_masks.read(folder, name, splits, ignore_index=ignore_index)
-    return data_format.read(folder, name, splits)
+    data_format, found = _find_format(folder, task)
+    name = resolve_split(split, found.splits)
+    return data_format.read(folder, name, found, Reading(ignore_index=ignore_index))
 
 
 def natural_tasks(folder: Path) -> tuple[Task, ...]:
@@ -46,7 +44,7 @@ def natural_tasks(folder: Path) -> tuple[Task, ...]:
         FileNotFoundError: There is no such folder.
         ValueError: The folder is of no known format.
     """
-    return _find_format(folder, None)[0].TASKS
+    return _find_format(folder, None)[1].tasks
 
 
 def list_splits(folder: Path, task: Task | None = None) -> list[str]:
@@ -60,26 +58,25 @@ def list_splits(folder: Path, task: Task | None = None) -> list[str]:
         FileNotFoundError: There is no such folder.
         ValueError: The folder is of no known format.
     """
-    return in_order(_find_format(folder, task)[1])
+    return in_order(_find_format(folder, task)[1].splits)
 
 
-def _find_format(folder: Path, task: Task | None) -> tuple[ModuleType, dict]:
-    """The format that reads the folder for the task, and where its splits lie."""
+def _find_format(folder: Path, task: Task | None) -> tuple[Format, Found]:
+    """The format that reads the folder for the task, and what it found."""
     if not folder.exists():
         raise FileNotFoundError(f"no data set folder at {folder}; correct the path")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; give the folder of the data set (unpack archives)")
-    found = [(data_format, data_format.find(folder)) for data_format in FORMATS]
-    found = [(data_format, splits) for data_format, splits in found if splits]
+    found = [(f, there) for f in FORMATS if (there := f.find(folder)) is not None]
     if not found:
         raise ValueError(_nothing_found(folder))
-    natural = [pair for pair in found if pair[0].TASKS[0] == task]
-    able = [pair for pair in found if task in pair[0].TASKS]
+    natural = [pair for pair in found if pair[1].tasks[0] == task]
+    able = [pair for pair in found if task in pair[1].tasks]
     return (natural or able or found)[0]
 
 
 def _nothing_found(folder: Path) -> str:
-    looked_for = "; ".join(f"{f.NAME}: {' or '.join(f.LAYOUTS)}" for f in FORMATS)
+    looked_for = "; ".join(f"{f.name}: {' or '.join(f.layouts)}" for f in FORMATS)
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     there = ", ".join(names[:FIRST_FEW]) + (", ..." if len(names) > FIRST_FEW else "")
     return (

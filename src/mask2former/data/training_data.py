@@ -61,7 +61,7 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         record = self.dataset.records[image_index]
         annotations = self.dataset.decode(record)
         size = annotation_size(annotations)
-        image = read_image(record.image_path, annotated_size=size)
+        image = read_image(record.image, annotated_size=size)
         geometry = self.draw_geometry(size, generator)
         return Sample(
             image=augment_image(image, geometry, generator if self.color_jitter else None),
@@ -103,7 +103,7 @@ def landscape_flags(dataset: Dataset) -> Bool[np.ndarray, " images"]:
     sizes = [
         (record.height, record.width)
         if record.height is not None and record.width is not None
-        else read_image_size(record.image_path)
+        else read_image_size(record.image)
         for record in dataset.records
     ]
     return np.array([width > height for height, width in sizes], bool)

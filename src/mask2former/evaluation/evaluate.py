@@ -122,7 +122,7 @@ def load_ahead(dataset: Dataset) -> Iterator[Loaded]:
 def _load(dataset: Dataset, index: int) -> Loaded:
     annotations = dataset.annotations(index)
     size = annotation_size(annotations)
-    return Loaded(read_image(dataset.records[index].image_path, size), annotations)
+    return Loaded(read_image(dataset.records[index].image, size), annotations)
 
 
 class Stopwatch:

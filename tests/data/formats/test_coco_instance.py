@@ -10,6 +10,7 @@ from PIL import Image
 from mask2former.data.annotations import Instances
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.coco_instance import find, read
+from mask2former.data.formats.format import Found, Reading
 from mask2former.masks.rle import decode_rle, encode_mask
 
 SQUARE = [1, 2, 4, 2, 4, 5, 1, 5]
@@ -53,7 +54,9 @@ def write_roboflow(folder: Path, **splits: dict) -> Path:
 
 
 def read_split(folder: Path, split: str) -> Dataset:
-    return read(folder, split, find(folder))
+    found = find(folder)
+    assert found is not None
+    return read(folder, split, found, Reading())
 
 
 def read_one(tmp_path: Path, *annotations: dict) -> Dataset:
@@ -87,7 +90,7 @@ def test_objects_come_by_image_in_file_order(tmp_path: Path) -> None:
     assert [(i.class_id, i.area) for i in second.items] == [(1, 5.5), (0, 9.0)]
     assert (second.height, second.width) == (6, 9)
     assert [r.num_objects for r in dataset.records] == [0, 2]
-    assert dataset.records[1].image_path == tmp_path / "train" / "b.png"
+    assert dataset.records[1].image == tmp_path / "train" / "b.png"
 
 
 def test_image_without_objects_is_kept(tmp_path: Path) -> None:
@@ -288,8 +291,8 @@ def test_images_of_the_coco_layout_are_found(tmp_path: Path, place: str) -> None
     path.write_text(json.dumps(content(annotation(1))))
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 6)).save(tmp_path / place / name)
-    assert find(tmp_path) == {"train": path}
-    assert read_split(tmp_path, "train").records[0].image_path == tmp_path / place / "a.png"
+    assert find(tmp_path) == Found(("instance",), {"train": path})
+    assert read_split(tmp_path, "train").records[0].image == tmp_path / place / "a.png"
 
 
 def test_file_names_may_have_folders(tmp_path: Path) -> None:
@@ -300,7 +303,7 @@ def test_file_names_may_have_folders(tmp_path: Path) -> None:
         Image.new("RGB", (9, 6)).save(tmp_path / "train" / image["file_name"])
     (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(data))
     dataset = read_split(tmp_path, "train")
-    assert dataset.records[1].image_path == tmp_path / "train" / "two" / "b.png"
+    assert dataset.records[1].image == tmp_path / "train" / "two" / "b.png"
 
 
 @pytest.mark.parametrize("position", ["first", "last"])

@@ -8,6 +8,7 @@ from PIL import Image
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.coco_panoptic import find, read
+from mask2former.data.formats.format import Reading
 from mask2former.masks.id_maps import ids_to_rgb
 
 CATEGORIES = [
@@ -48,7 +49,9 @@ def write(
 
 
 def read_split(folder: Path, split: str = "train") -> Dataset:
-    return read(folder, split, find(folder))
+    found = find(folder)
+    assert found is not None
+    return read(folder, split, found, Reading())
 
 
 def test_segments_have_classes_crowds_and_pixels(tmp_path: Path) -> None:
@@ -75,14 +78,15 @@ def test_layouts_are_found(tmp_path: Path, pngs: str, images: str) -> None:
         pngs=pngs,
         images=images.replace("2017", ""),
     )
-    assert list(find(tmp_path)) == ["train"]
+    assert find(tmp_path) is not None
+    assert list(find(tmp_path).splits) == ["train"]
     assert isinstance(read_split(tmp_path).annotations(0), SegmentMap)
 
 
 def test_file_without_pngs_is_not_of_this_format(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "panoptic_train.json").write_text("{}")
-    assert find(tmp_path) == {}
+    assert find(tmp_path) is None
 
 
 def test_png_of_another_size_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset
+from mask2former.data.formats.format import Reading
 from mask2former.data.formats.png_masks import find, read
 
 LABELS = np.array([[0, 2, 2, 255], [1, 1, 0, 255], [7, 7, 7, 0]], np.uint8)
@@ -35,7 +36,9 @@ def write_classes(folder: Path, *names: str, **more: object) -> Path:
 
 
 def read_split(folder: Path, split: str = "train", **options: int) -> Dataset:
-    return read(folder, split, find(folder), **options)
+    found = find(folder)
+    assert found is not None
+    return read(folder, split, found, Reading(**options))
 
 
 def segment_map(dataset: Dataset, index: int = 0) -> SegmentMap:
@@ -56,10 +59,11 @@ def segment_map(dataset: Dataset, index: int = 0) -> SegmentMap:
 )
 def test_layouts_are_found(tmp_path: Path, images: str, masks: str, synonym: str) -> None:
     folder = write(tmp_path, images=images, masks=masks.format(synonym))
-    assert list(find(folder)) == ["train"]
+    assert find(folder) is not None
+    assert list(find(folder).splits) == ["train"]
     dataset = read_split(folder)
     assert [record.image_id for record in dataset.records] == ["a", "b"]
-    assert dataset.records[1].image_path == folder / images / "b.jpg"
+    assert dataset.records[1].image == folder / images / "b.jpg"
     np.testing.assert_array_equal(segment_map(dataset).ids, LABELS)
 
 
@@ -67,7 +71,7 @@ def test_labels_of_another_tool_are_no_masks(tmp_path: Path) -> None:
     write(tmp_path, masks="elsewhere")
     (tmp_path / "labels" / "train").mkdir(parents=True)
     (tmp_path / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
-    assert find(tmp_path) == {}
+    assert find(tmp_path) is None
 
 
 def test_masks_pair_in_folders_below(tmp_path: Path) -> None:

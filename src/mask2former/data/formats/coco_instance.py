@@ -22,6 +22,7 @@ from mask2former.data.formats.coco_json import (
     images_by_id,
     read_coco_json,
 )
+from mask2former.data.formats.format import Format, Found, Reading
 from mask2former.data.records import PackedRecords
 from mask2former.masks.polygons import polygons_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area
@@ -30,20 +31,18 @@ from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)
 
-NAME = "coco instance"
 TASKS: tuple[Task, ...] = ("instance",)
-LAYOUTS = ("{split}/_annotations.coco.json", "annotations/instances_{split}*.json")
 ROBOFLOW_FILE = "_annotations.coco.json"
 FARTHEST_POINT = 1e6
 """Pixels; a coordinate beyond is damage, and would overflow pycocotools' integers."""
 
 
-def find(folder: Path) -> dict[str, Path]:
-    """The annotation file of each split in a folder; empty when it is not of this format."""
+def find(folder: Path) -> Found | None:
+    """The annotation file of each split in a folder."""
     files = {path.parent.name: path for path in sorted(folder.glob(f"*/{ROBOFLOW_FILE}"))}
     for path in sorted(folder.glob("annotations/instances_*.json")):
         files.setdefault(split_of(path, "instances_"), path)
-    return files
+    return Found(TASKS, files) if files else None
 
 
 def split_of(path: Path, prefix: str) -> str:
@@ -57,20 +56,21 @@ def image_folders(folder: Path, split: str, name: str) -> list[Path]:
     return [*below, folder / split / "images", folder / "images", folder]
 
 
-def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
+def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:  # noqa: ARG001 one signature for all formats
     """Read one split.
 
     Args:
         folder: Of the data set.
-        split: A key of `files`.
-        files: From `find`.
+        split: A key of `found.splits`.
+        found: From `find`.
+        reading: Conventions, and what becomes of faults.
 
     Raises:
         ValueError: Something in the annotation file is wrong; the message names it.
         FileNotFoundError: Images are missing.
     """
-    path = files[split]
-    categories = agreed_categories(files)
+    path = found.splits[split]
+    categories = agreed_categories(found.splits)
     content = read_coco_json(path)
     classes = Classes(
         names=tuple(str(category["name"]) for category in categories),
@@ -87,7 +87,7 @@ def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
     records = PackedRecords(
         Record(
             image_id=image_id,
-            image_path=root / image["file_name"],
+            image=root / image["file_name"],
             annotation=tuple(objects[image_id]),
             height=int(image["height"]),
             width=int(image["width"]),
@@ -95,7 +95,7 @@ def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
         )
         for image_id, image in images.items()
     )
-    return Dataset(NAME, folder, split, classes, TASKS, records, decode)
+    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode)
 
 
 def decode(record: Record) -> Instances:
@@ -180,7 +180,7 @@ def _points(part: list, record: Record) -> NDArray[np.float64]:
         points = np.array([[np.nan, np.nan]])
     if not (np.abs(points) < FARTHEST_POINT).all():  # also true of NaN
         raise ValueError(
-            f"a polygon of image {record.image_id} ({record.image_path}) has a coordinate that is "
+            f"a polygon of image {record.image_id} ({record.image}) has a coordinate that is "
             f"no number or beyond {FARTHEST_POINT:.0f} pixels; correct the annotation"
         )
     return points
@@ -192,3 +192,11 @@ def _shorten(ids: tuple[int, ...]) -> str:
         if len(ids) <= 20
         else f"{len(ids)} ids from {min(ids)} to {max(ids)}"
     )
+
+
+FORMAT = Format(
+    name="coco-instance",
+    layouts=("{split}/_annotations.coco.json", "annotations/instances_{split}*.json"),
+    find=find,
+    read=read,
+)

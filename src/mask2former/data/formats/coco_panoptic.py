@@ -16,41 +16,41 @@ from mask2former.data.formats.coco_json import (
     images_by_id,
     read_coco_json,
 )
+from mask2former.data.formats.format import Format, Found, Reading
 from mask2former.data.images import read_panoptic_ids
 from mask2former.data.records import PackedRecords
 from mask2former.masks.id_maps import MAX_ID
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
-NAME = "coco panoptic"
 TASKS: tuple[Task, ...] = ("panoptic", "semantic", "instance")
-LAYOUTS = ("annotations/panoptic_{split}*.json with a folder of PNGs of the same name",)
 
 
-def find(folder: Path) -> dict[str, Path]:
-    """The annotation file of each split in a folder; empty when it is not of this format."""
+def find(folder: Path) -> Found | None:
+    """The annotation file of each split in a folder."""
     files: dict[str, Path] = {}
     for pattern in ("annotations/panoptic_*.json", "panoptic_*.json"):
         for path in sorted(folder.glob(pattern)):
             if any(candidate.is_dir() for candidate in _png_folders(folder, path)):
                 files.setdefault(split_of(path, "panoptic_"), path)
-    return files
+    return Found(TASKS, files) if files else None
 
 
-def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
+def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:  # noqa: ARG001 one signature for all formats
     """Read one split.
 
     Args:
         folder: Of the data set.
-        split: A key of `files`.
-        files: From `find`.
+        split: A key of `found.splits`.
+        found: From `find`.
+        reading: Conventions, and what becomes of faults.
 
     Raises:
         ValueError: Something in the annotation file is wrong; the message names it.
         FileNotFoundError: Images or PNGs are missing.
     """
-    path = files[split]
-    classes = _read_classes(files)
+    path = found.splits[split]
+    classes = _read_classes(found.splits)
     content = read_coco_json(path)
     images = images_by_id(content, path)
     name = path.stem.removeprefix("panoptic_")
@@ -63,7 +63,7 @@ def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
     records = PackedRecords(
         Record(
             image_id=image_id,
-            image_path=root / image["file_name"],
+            image=root / image["file_name"],
             annotation=(
                 str(png_root / annotations[image_id]["file_name"]),
                 _segments(annotations[image_id], class_ids, path),
@@ -73,7 +73,7 @@ def read(folder: Path, split: str, files: dict[str, Path]) -> Dataset:
         )
         for image_id, image in images.items()
     )
-    return Dataset(NAME, folder, split, classes, TASKS, records, decode)
+    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode)
 
 
 def decode(record: Record) -> SegmentMap:
@@ -164,3 +164,11 @@ def _segments(
     if len(set(ids)) != len(ids):
         raise ValueError(f"{where}: a segment id occurs twice in {ids}; list each segment once")
     return tuple(segments)
+
+
+FORMAT = Format(
+    name="coco-panoptic",
+    layouts=("annotations/panoptic_{split}*.json with a folder of PNGs of the same name",),
+    find=find,
+    read=read,
+)

@@ -16,6 +16,7 @@ import numpy as np
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset, Record
 from mask2former.data.formats.class_list import FILE_NAMES, find_class_list, read_class_list
+from mask2former.data.formats.format import Format, Found, Reading
 from mask2former.data.images import IMAGE_SUFFIXES, read_label_map
 from mask2former.data.records import PackedRecords
 from mask2former.tasks import Task
@@ -23,13 +24,7 @@ from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)
 
-NAME = "png masks"
 TASKS: tuple[Task, ...] = ("semantic",)
-LAYOUTS = (
-    "images/{split} + masks/{split}",
-    "{split}/images + {split}/masks",
-    "{split} + {split}annot",
-)
 MASK_FOLDERS = ("masks", "labels", "annotations", "annot")
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 FIRST_FEW = 3
@@ -43,36 +38,34 @@ class Folders:
     masks: Path
 
 
-def find(folder: Path) -> dict[str, Folders]:
-    """The folders of each split; empty when a folder is not of this format."""
+def find(folder: Path) -> Found | None:
+    """The folders of each split."""
     splits: dict[str, Folders] = {}
     for split, found in _candidates(folder):
         complete = _holds(found.images, IMAGE_SUFFIXES) and _holds(found.masks, MASK_SUFFIXES)
         if complete and split not in splits:
             splits[split] = found
-    return splits
+    return Found(TASKS, splits) if splits else None
 
 
-def read(
-    folder: Path, split: str, splits: dict[str, Folders], *, ignore_index: int = 255
-) -> Dataset:
+def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
     """Read one split.
 
     Args:
         folder: Of the data set.
-        split: A key of `splits`.
-        splits: From `find`.
-        ignore_index: Pixel value that is no class and not scored, besides the one that the class
-            list names.
+        split: A key of `found.splits`.
+        found: From `find`.
+        reading: Conventions, and what becomes of faults. Its ignore index is a pixel value that is
+            no class and not scored, besides the one that the class list names.
 
     Raises:
         ValueError: Images and masks do not pair, or there are no classes.
     """
-    pairs = _pair(splits[split])
+    pairs = _pair(found.splits[split])
     class_list = find_class_list(folder)
-    ignored = {ignore_index}
+    ignored = {reading.ignore_index}
     if class_list is None:
-        names = _find_classes(folder, splits, ignore_index)
+        names = _find_classes(folder, found.splits, reading.ignore_index)
     else:
         listed = read_class_list(class_list)
         names = listed.names
@@ -84,11 +77,11 @@ def read(
         is_thing=(False,) * len(names),
     )
     records = PackedRecords(
-        Record(image_id=name, image_path=image, annotation=str(mask))
+        Record(image_id=name, image=image, annotation=str(mask))
         for name, (image, mask) in pairs.items()
     )
     decode = partial(decode_mask, category_ids=classes.category_ids, ignored=frozenset(ignored))
-    return Dataset(NAME, folder, split, classes, TASKS, records, decode)
+    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode)
 
 
 def decode_mask(
@@ -205,3 +198,15 @@ def _values(labels: np.ndarray, path: Path) -> list[int]:
             f"from 0 to {np.iinfo(np.uint16).max}"
         )
     return np.flatnonzero(np.bincount(labels.ravel())).tolist()
+
+
+FORMAT = Format(
+    name="png-masks",
+    layouts=(
+        "images/{split} + masks/{split}",
+        "{split}/images + {split}/masks",
+        "{split} + {split}annot",
+    ),
+    find=find,
+    read=read,
+)
