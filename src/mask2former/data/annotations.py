@@ -50,3 +50,15 @@ class SegmentMap:
 
 
 Annotations: TypeAlias = Instances | SegmentMap
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Objects and, annotated apart from them, a class per pixel: the two may disagree.
+
+    `derive.for_task` takes from it what a task needs.
+    """
+
+    objects: Annotations
+    semantic: SegmentMap
+    """Ids are class ids + 1; id 0 is unlabelled."""
