@@ -1,6 +1,7 @@
 import torch
 
-from mask2former.weights.huggingface import NAMES
+from mask2former.weights.checkpoint import Checkpoint
+from mask2former.weights.huggingface import NAMES, read, write
 from mask2former.weights.names import to_ours, to_theirs
 
 TABLE = (
@@ -43,3 +44,10 @@ def test_names_are_translated_both_ways() -> None:
 
 def test_no_template_of_hugging_faces_table_is_written_twice() -> None:
     assert len({ours for ours, _ in NAMES}) == len({theirs for _, theirs in NAMES}) == len(NAMES)
+
+
+def test_hugging_faces_counters_of_steps_do_not_touch_the_order(resnet50: Checkpoint) -> None:
+    state = write(resnet50.weights, 0.1)
+    floats = {name: t for name, t in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(floats) < len(state)
+    assert list(read(state, {}).weights) == list(read(floats, {}).weights)

@@ -1,5 +1,6 @@
 """What becomes of a checkpoint's meaning: classes, task, sizes; and of files that are none."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -49,7 +50,7 @@ def opened(
     checkpoint: Checkpoint, source: str, preset: str | None = None, **said: object
 ) -> Opened:
     translation = Translation(checkpoint.weights, [], **said)
-    return Opened(source, "some dialect", translation, None, preset)
+    return Opened(source, Path(source), "some dialect", translation, None, preset)
 
 
 def test_a_known_file_has_its_presets_meaning(published: Checkpoint) -> None:
@@ -80,6 +81,54 @@ def test_class_names_of_a_benchmark_tell_things_and_preset(published: Checkpoint
     found = complete(opened(published, "someone/r50-panoptic", class_names=names))
     assert found.classes.is_thing == (True,) * 80 + (False,) * 53
     assert found.run.preset == "coco-panoptic-resnet50"
+
+
+def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Somebody's own names for a few classes: 7 of COCO's 133."""
+    return ("worker", "e-bike", *names[2:-5], *(f"mine {n}" for n in range(5)))
+
+
+@pytest.mark.parametrize(
+    ("said", "preset"),
+    [
+        # found by the names, with the published model and without one
+        ({}, "coco-panoptic-resnet50"),
+        ({"task": "semantic"}, "semantic"),
+    ],
+)
+def test_a_few_renamed_classes_of_a_benchmark_keep_their_names(
+    said: dict, preset: str, published: Checkpoint
+) -> None:
+    table = class_table("coco_panoptic")
+    names = renamed(table.names)
+    found = complete(opened(published, "w", class_names=names, **said))
+    assert found.run.preset == preset
+    assert found.classes == dataclasses.replace(table, names=names)
+
+
+@pytest.mark.parametrize("kept", [100, 0])
+@pytest.mark.parametrize("source", ["asked for", "file name"])
+def test_a_known_preset_takes_no_names_from_a_file_that_has_some(
+    source: str, kept: int, published: Checkpoint
+) -> None:
+    table, preset = class_table("coco_panoptic"), "coco-panoptic-resnet50"
+    names = (*table.names[:kept], *(f"mine {n}" for n in range(kept, 133)))
+    if source == "asked for":
+        found = complete(opened(published, "w", class_names=names), preset)
+    else:
+        found = complete(opened(published, "w", preset, class_names=names))
+    assert found.run.preset == preset
+    assert found.classes == dataclasses.replace(table, names=names)
+
+
+def test_names_of_another_number_of_classes_count_nothing(published: Checkpoint, caplog) -> None:
+    table = class_table("coco_panoptic")
+    said = {"class_names": class_table("coco_instance").names}
+    found = complete(opened(published, "w", "coco-panoptic-resnet50", **said))
+    assert found.classes == table
+    found = complete(opened(published, "w", **said))
+    assert found.classes.names[:2] == ("0", "1")
+    assert "does not say what its 133 classes are" in caplog.text
 
 
 def test_other_class_names_are_kept(resnet50: Checkpoint, caplog) -> None:

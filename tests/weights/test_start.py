@@ -193,9 +193,34 @@ def test_fine_tuning_from_80_classes_keeps_the_one_that_is_shared(tmp_path: Path
     )
 
 
+def test_a_start_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    resnet18 = Backbone(name="resnet18", pretrained=False)
+    sizes = RUN.model.model_copy(update={"backbone": resnet18})
+    model = build_model(sizes, 3)
+    torch.save(model.state_dict(), tmp_path / "nameless.pth")
+    # what we wrote of two classes, beside tensors that somebody trained for three
+    run = RUN.model_copy(update={"model": RUN.model.model_copy(update={"num_queries": 5})})
+    save(tmp_path / "stale.safetensors", model.state_dict(), run, classes("a", "b"))
+    for name, warning in (
+        ("nameless.pth", "does not say what its 3 classes are"),
+        ("stale.safetensors", "its classes are others now"),
+    ):
+        caplog.clear()
+        path = str(tmp_path / name)
+        found = model_to_start_from(path)
+        assert not caplog.records
+        assert found is not None
+        assert found.num_queries == sizes.num_queries
+        load_start(build_model(found, 2), classes("a", "b"), found.backbone, path)
+        assert caplog.text.count(warning) == 1
+
+
 def test_models_of_other_kinds_are_no_start(tmp_path: Path) -> None:
     save_file({"roi_heads.x.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"is a Mask R-CNN .*; give a Mask2Former, or the"):
+    with pytest.raises(
+        ValueError, match=r"is a Mask R-CNN .*; give a Mask2Former .*, or, to train, a b"
+    ):
         model_to_start_from(str(tmp_path / "w.safetensors"))
 
 

@@ -77,7 +77,8 @@ def find_class_table(names: Sequence[str]) -> str | None:
     Args:
         names: Compared without case and surrounding blanks. Implementations shorten the names of
             some classes ("road" for "road, route"), so one synonym is enough, and one class in
-            ten may have a name of its own.
+            ten may have a name of its own. Where names were given, the table therefore tells ids,
+            things and colours, but no names.
     """
     wanted = [_synonyms(name) for name in names]
     for table in class_table_names():

@@ -4,34 +4,24 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from mask2former.weights import official
 from mask2former.weights.names import to_ours
 
-_BLOCK = "layers.{i}.blocks.{j}."
-_SAME_SWIN = (
-    "patch_embed.proj.*",
-    "patch_embed.norm.*",
-    *(_BLOCK + part for part in ("norm1.*", "norm2.*", "attn.relative_position_bias_table")),
-    *(_BLOCK + part for part in ("attn.qkv.*", "attn.proj.*", "mlp.fc1.*", "mlp.fc2.*")),
+# The authors of Swin and of Mask2Former name its parts alike; a classifier has no `norm{i}`.
+_SWIN_RELEASE = tuple(
+    (ours.removeprefix("backbone."), theirs.removeprefix("backbone."))
+    for ours, theirs in official.SWIN
 )
-_SWIN_RELEASE = (
-    *((name, name) for name in _SAME_SWIN),
-    ("layers.{i}.downsample.norm.*", "layers.{i}.downsample.norm.*"),
-    ("layers.{i}.downsample.reduction.*", "layers.{i}.downsample.reduction.*"),
-)
-_SWIN_TIMM = (
-    *((name, name) for name in _SAME_SWIN),
-    # timm merges patches at the start of a stage, the authors at the end of the one before.
-    ("layers.{i}.downsample.norm.*", "layers.{i+1}.downsample.norm.*"),
-    ("layers.{i}.downsample.reduction.*", "layers.{i+1}.downsample.reduction.*"),
+# timm merges patches at the start of a stage, the authors at the end of the one before.
+_SWIN_TIMM = tuple(
+    (ours, theirs.replace("{i}.downsample.", "{i+1}.downsample.")) for ours, theirs in _SWIN_RELEASE
 )
 _RESNET_DETECTRON2 = (
-    ("conv1.*", "stem.conv1.*"),
-    ("bn1.*", "stem.conv1.norm.*"),
+    *(
+        (ours.removeprefix("backbone.body."), theirs.removeprefix("backbone."))
+        for ours, theirs in official.RESNET
+    ),
     ("fc.*", "stem.fc.*"),
-    ("layer{s}.{b}.conv{n}.*", "res{s+1}.{b}.conv{n}.*"),
-    ("layer{s}.{b}.bn{n}.*", "res{s+1}.{b}.conv{n}.norm.*"),
-    ("layer{s}.{b}.downsample.0.*", "res{s+1}.{b}.shortcut.*"),
-    ("layer{s}.{b}.downsample.1.*", "res{s+1}.{b}.shortcut.norm.*"),
 )
 _DETECTRON2 = "res2.0.conv1.weight"
 _MARKS = (

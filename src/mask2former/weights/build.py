@@ -55,7 +55,7 @@ def build_filled(
     """
     empty = build_empty(model, num_classes)
     wanted = empty.state_dict()
-    check_fits(wanted, tensors, source)
+    _check_fits(wanted, tensors, source)
     if not _is_on_meta(empty):
         empty.load_state_dict(tensors, strict=False)
         return empty
@@ -101,16 +101,22 @@ def fill(model: Mask2Former, tensors: Mapping[str, Tensor], source: str) -> None
     Raises:
         ValueError: A tensor is missing, left over or of another shape.
     """
-    check_fits(model.state_dict(), tensors, source)
+    _check_fits(model.state_dict(), tensors, source)
     model.load_state_dict(tensors, strict=False)
 
 
-def check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that do not fill a model exactly.
+def check_fits(
+    model: config.Model, num_classes: int, tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Refuse weights that do not fill a model exactly; arguments as `build_filled` takes them.
 
     Raises:
         ValueError: A tensor is missing, left over or of another shape.
     """
+    _check_fits(build_empty(model, num_classes).state_dict(), tensors, source)
+
+
+def _check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
     differences = compare(wanted, tensors)
     if any(differences):
         missing, extra, reshaped = differences

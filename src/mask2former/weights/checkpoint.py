@@ -1,13 +1,14 @@
 """What a checkpoint is of: sizes, classes, task and all else that a run knows."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mask2former.config import Run
+from mask2former.config import Model, Run
 from mask2former.data.class_tables import class_table, find_class_table
 from mask2former.presets import Preset, all_published, find_preset, find_published
 from mask2former.tasks import TASKS, Task
@@ -24,12 +25,13 @@ class Opened(NamedTuple):
     """A Mask2Former under our names, before it is known to be whole."""
 
     source: str
+    path: Path
     dialect: str
     translation: Translation
     origin: Origin | None
-    """When it was trained or written here."""
+    """When it was trained or written here; others may have trained it further."""
     preset: str | None
-    """The published configuration that it is known to be of."""
+    """The published configuration that its name says it is of."""
 
 
 class Checkpoint(NamedTuple):
@@ -38,6 +40,16 @@ class Checkpoint(NamedTuple):
     weights: dict[str, Tensor]
     run: Run
     classes: Classes
+
+
+class _Said(NamedTuple):
+    """What a foreign checkpoint says itself, each as far as it does."""
+
+    names: tuple[str, ...] | None
+    """Of its classes, one for each."""
+    table: str | None
+    """The class table of these names."""
+    task: Task | None
 
 
 def complete(opened: Opened, preset: str | None = None) -> Checkpoint:
@@ -54,33 +66,58 @@ def complete(opened: Opened, preset: str | None = None) -> Checkpoint:
             f"{', '.join(left[:5])}"
         )
     weights = {name: _real(name, tensor, opened.source) for name, tensor in weights.items()}
-    if opened.origin is not None:
+    origin = _valid_origin(opened)
+    if origin is not None:
         if preset is not None:
             raise ValueError(
-                f"{opened.source} says itself what it is ({opened.origin.run.preset}, "
-                f"{opened.origin.run.task}); leave the preset {preset} out"
+                f"{opened.source} says itself what it is ({origin.run.preset}, "
+                f"{origin.run.task}); leave the preset {preset} out"
             )
-        return Checkpoint(weights, *opened.origin)
-    try:
-        architecture = read_architecture(weights)
-    except ValueError as error:
-        raise ValueError(f"{opened.source}: {error}") from error
-    published = _published(opened, architecture, preset)
-    classes = _classes(opened, architecture, published)
-    run = _run(opened, architecture, published)
+        return Checkpoint(weights, *origin)
+    if opened.origin is not None:
+        _LOG.warning(
+            "%s was written here, but its classes are others now: what it said of its training "
+            "counts no more",
+            opened.source,
+        )
+    architecture = _architecture(opened)
+    said = _said(opened, architecture.num_classes)
+    published = _published(opened, said, architecture, preset)
+    classes = _classes(opened, said, architecture, published)
+    run = _run(opened.source, said.task, architecture, published)
     return Checkpoint(weights, run, classes)
 
 
-def is_of(origin: Origin, translation: Translation) -> bool:
-    """Whether tensors and class names are still those that the origin was written for.
+def model_of(opened: Opened) -> Model:
+    """The sizes of the model that a checkpoint is of.
+
+    Raises:
+        ValueError: They cannot be read off the tensors.
+    """
+    origin = _valid_origin(opened)
+    return _architecture(opened).model if origin is None else origin.run.model
+
+
+def _valid_origin(opened: Opened) -> Origin | None:
+    """The origin, if tensors and class names are still those that it was written for.
 
     Others may train on what we gave them, and keep what we wrote beside it.
     """
-    names = origin.classes.names
-    rows = translation.weights.get("transformer_decoder.classifier.bias")
+    if opened.origin is None:
+        return None
+    names = opened.origin.classes.names
+    rows = opened.translation.weights.get("transformer_decoder.classifier.bias")
     if rows is not None and rows.numel() != len(names) + 1:
-        return False
-    return translation.class_names in (None, names, distinct(names))
+        return None
+    is_same = opened.translation.class_names in (None, names, distinct(names))
+    return opened.origin if is_same else None
+
+
+def _architecture(opened: Opened) -> Architecture:
+    try:
+        return read_architecture(opened.translation.weights)
+    except ValueError as error:
+        raise ValueError(f"{opened.source}: {error}") from error
 
 
 def _real(name: str, tensor: Tensor, source: str) -> Tensor:
@@ -98,39 +135,54 @@ def _real(name: str, tensor: Tensor, source: str) -> Tensor:
     return tensor if is_count else tensor.to(torch.float32)
 
 
-def _published(opened: Opened, found: Architecture, wanted: str | None) -> Preset | None:
+def _said(opened: Opened, num_classes: int) -> _Said:
+    names = opened.translation.class_names
+    if names is not None and len(names) != num_classes:
+        names = None
+    table = None if names is None else find_class_table(names)
+    task = opened.translation.task or _task_in_name(opened.source) or _task_of_table(table)
+    return _Said(names, table, task)
+
+
+def _published(
+    opened: Opened, said: _Said, found: Architecture, wanted: str | None
+) -> Preset | None:
     """The preset that a foreign checkpoint is of."""
     if wanted is not None:
         preset = find_published(wanted)
-        expected = _num_classes(preset)
-        if expected != found.num_classes:
-            raise ValueError(
-                f"{opened.source} has {found.num_classes} classes, preset {preset.name} "
-                f"{expected}; name the preset that it was trained with, or none"
-            )
-        backbone = preset.backbone.name
-        if backbone.removesuffix("_in21k") != found.model.backbone.name:
-            raise ValueError(
-                f"{opened.source} has backbone {found.model.backbone.name}, preset {preset.name} "
-                f"{backbone}; name the preset that it was trained with, or none"
-            )
+        _check_preset(preset, found, opened.source)
         return preset
     if opened.preset is not None and _is_of(find_published(opened.preset), found):
         return find_published(opened.preset)
-    names = opened.translation.class_names
-    table = None if names is None else find_class_table(names)
-    task = opened.translation.task or _task_in_name(opened.source) or _task_of_table(table)
     for preset in all_published().values():
-        if preset.classes == table and task in preset.tasks and _is_of(preset, found):
+        if preset.classes == said.table and said.task in preset.tasks and _is_of(preset, found):
             return preset
     return None
 
 
+def _check_preset(preset: Preset, found: Architecture, source: str) -> None:
+    expected = _num_classes(preset)
+    if expected != found.num_classes:
+        raise ValueError(
+            f"{source} has {found.num_classes} classes, preset {preset.name} {expected}; name the "
+            "preset that it was trained with, or none"
+        )
+    if not _has_backbone(preset, found):
+        raise ValueError(
+            f"{source} has backbone {found.model.backbone.name}, preset {preset.name} "
+            f"{preset.backbone.name}; name the preset that it was trained with, or none"
+        )
+
+
 def _is_of(preset: Preset, found: Architecture) -> bool:
-    sizes = preset.run().model
-    same_backbone = sizes.backbone.name.removesuffix("_in21k") == found.model.backbone.name
-    same_queries = sizes.num_queries == found.model.num_queries
-    return same_backbone and same_queries and _num_classes(preset) == found.num_classes
+    same_queries = preset.run().model.num_queries == found.model.num_queries
+    same_classes = _num_classes(preset) == found.num_classes
+    return _has_backbone(preset, found) and same_queries and same_classes
+
+
+def _has_backbone(preset: Preset, found: Architecture) -> bool:
+    """Whether it is the same network; where that was pretrained, tensors do not tell."""
+    return preset.backbone.name.removesuffix("_in21k") == found.model.backbone.name
 
 
 def _num_classes(preset: Preset) -> int:
@@ -155,17 +207,16 @@ def _task_of_table(table: str | None) -> Task | None:
     return tasks.pop() if len(tasks) == 1 else None
 
 
-def _classes(opened: Opened, found: Architecture, published: Preset | None) -> Classes:
-    names = opened.translation.class_names
-    if published is not None and published.classes is not None:
-        return class_table(published.classes)
+def _classes(opened: Opened, said: _Said, found: Architecture, published: Preset | None) -> Classes:
+    """The file's own names, if it has any; a table knows what else there is to a class."""
+    table = said.table if published is None else published.classes
+    if table is not None:
+        classes = class_table(table)
+        return classes if said.names is None else replace(classes, names=said.names)
     count = found.num_classes
-    if names is not None and len(names) == count:
-        table = find_class_table(names)
-        if table is not None:
-            return class_table(table)
+    if said.names is not None:
         is_thing = opened.translation.is_thing or (True,) * count
-        return Classes(names, tuple(range(count)), is_thing)
+        return Classes(said.names, tuple(range(count)), is_thing)
     alike = [preset.name for preset in all_published().values() if _is_of(preset, found)]
     _LOG.warning(
         "%s does not say what its %d classes are: they are called 0 to %d. If it is a published "
@@ -175,21 +226,14 @@ def _classes(opened: Opened, found: Architecture, published: Preset | None) -> C
     return Classes(tuple(map(str, range(count))), tuple(range(count)), (True,) * count)
 
 
-def _run(opened: Opened, found: Architecture, published: Preset | None) -> Run:
-    if published is not None:
-        run = published.run()
-    else:
-        names = opened.translation.class_names
-        table = None if names is None else find_class_table(names)
-        task = opened.translation.task or _task_in_name(opened.source) or _task_of_table(table)
-        if task is None:
-            _LOG.warning(
-                "%s does not say what it was trained for: it is taken for panoptic, which can do "
-                "every task",
-                opened.source,
-            )
-        run = find_preset(task or "panoptic").run()
-    backbone = found.model.backbone.model_copy(
-        update={"drop_path": run.model.backbone.drop_path if published else 0.0}
-    )
+def _run(source: str, task: Task | None, found: Architecture, published: Preset | None) -> Run:
+    if published is None and task is None:
+        _LOG.warning(
+            "%s does not say what it was trained for: it is taken for panoptic, which can do "
+            "every task",
+            source,
+        )
+    run = (published or find_preset(task or "panoptic")).run()
+    drop_path = 0.0 if published is None else run.model.backbone.drop_path
+    backbone = found.model.backbone.model_copy(update={"drop_path": drop_path})
     return run.model_copy(update={"model": found.model.model_copy(update={"backbone": backbone})})

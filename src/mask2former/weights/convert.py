@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from mask2former.files import replacing
 from mask2former.weights import huggingface, native, official
-from mask2former.weights.build import build_filled
+from mask2former.weights.build import check_fits
 from mask2former.weights.checkpoint import Checkpoint
 from mask2former.weights.huggingface_config import image_processor_config, model_config
 from mask2former.weights.native import FORMAT, save_tensors, write_origin
@@ -37,7 +37,7 @@ def convert(checkpoint: Checkpoint, output: Path, target: Target) -> Path:
     _check_output(output, target)
     weights, run, classes = checkpoint
     # A file may hold less or more than its configuration says; nobody else would tell.
-    build_filled(run.model, len(classes), weights, "the checkpoint")
+    check_fits(run.model, len(classes), weights, "the checkpoint")
     if target == "mask2former":
         native.save(output, weights, run, classes)
     elif target == "official":

@@ -27,7 +27,6 @@ _KINDS = (
     (r"segformer\.", None, "a SegFormer"),
     (r"(image_encoder|vision_encoder|mask_decoder|sam_)", None, "a Segment Anything"),
     (r"model\.\d+\.(conv|cv1|m)\b", None, "a YOLO"),
-    (r"(unet|down_blocks|up_blocks|encoder\.layer\.\d+\.attention)", None, "no segmentation model"),
 )
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mask2former.model.pixel_decoder import ENCODER_STRIDES, NUM_POINTS
-from mask2former.weights.dialect import Translation
-from mask2former.weights.names import to_ours, to_theirs
+from mask2former.weights.dialect import Translation, write_all
+from mask2former.weights.names import to_ours
 
 _E = "model.pixel_level_module.encoder."
 _P = "model.pixel_level_module.decoder."
@@ -141,9 +141,9 @@ def read(state: Mapping[str, Tensor], beside: Mapping[str, Any]) -> Translation:
     config = config if isinstance(config, Mapping) else {}
     _check_network(config)
     by_name = {name_in_file(name): tensor for name, tensor in state.items()}
-    counts = [name for name in by_name if name.endswith(_COUNTER)]
+    counts = {name for name in by_name if name.endswith(_COUNTER)}
     if not any(by_name[name].any() for name in counts):  # of batch norms that never counted
-        by_name = {name: by_name[name] for name in by_name.keys() - set(counts)}
+        by_name = {name: tensor for name, tensor in by_name.items() if name not in counts}
     _check_heads(config, by_name)
     weights = {name: tensor for name, tensor in by_name.items() if not _NOT_WEIGHTS.fullmatch(name)}
     return Translation(*to_ours(weights, NAMES), class_names=_class_names(config.get("id2label")))
@@ -159,15 +159,9 @@ def write(weights: Mapping[str, Tensor], no_object_weight: float) -> dict[str, T
     Raises:
         ValueError: A tensor has no place in their model.
     """
-    state, unknown = to_theirs(weights, NAMES)
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} tensors have no place in Hugging Face's Mask2Former, which has a "
-            f"ResNet or Swin backbone: {', '.join(unknown[:3])}"
-        )
-    class_weights = torch.ones(len(state["class_predictor.bias"]))
-    class_weights[-1] = no_object_weight
-    return _unused(state) | state | {"criterion.empty_weight": class_weights}
+    model = "Hugging Face's Mask2Former, which has a ResNet or Swin backbone"
+    state = write_all(weights, NAMES, no_object_weight, model)
+    return _unused(state) | state
 
 
 def _unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

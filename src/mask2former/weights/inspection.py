@@ -8,9 +8,8 @@ from mask2former.types import Classes
 from mask2former.weights.backbone_names import recognises
 from mask2former.weights.build import build_empty, compare
 from mask2former.weights.checkpoint import complete
-from mask2former.weights.locate import locate
-from mask2former.weights.open import find_file, is_mask2former, translate
-from mask2former.weights.tensor_file import TensorFile, read_tensor_file
+from mask2former.weights.open import open_weights
+from mask2former.weights.tensor_file import TensorFile
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,16 @@ def inspect(weights: str | Path, preset: str | None = None) -> Inspection | Back
         FileNotFoundError: There is nothing of that name.
         ValueError: It is damaged, a model of another kind, or lacks what tells its size.
     """
-    path, known_preset = locate(weights)
-    file = read_tensor_file(find_file(path))
-    if not is_mask2former(file, str(weights)):
-        return _inspect_backbone(file)
-    opened = translate(file, str(weights), known_preset)
+    opened = open_weights(weights)
+    if isinstance(opened, TensorFile):
+        return _inspect_backbone(opened)
     left_over = opened.translation.left_over
     whole = opened._replace(translation=opened.translation._replace(left_over=[]))
     tensors, run, classes = complete(whole, preset)
     model = build_empty(run.model, len(classes))
     missing, extra, reshaped = compare(model.state_dict(), tensors)
     return Inspection(
-        path=file.path,
+        path=opened.path,
         dialect=opened.dialect,
         task=run.task,
         preset=run.preset,

@@ -9,12 +9,11 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mask2former.model.swin import relative_position_index
-from mask2former.weights.dialect import Translation
-from mask2former.weights.names import to_ours, to_theirs
+from mask2former.weights.dialect import Translation, write_all
+from mask2former.weights.names import to_ours
 
 _HEAD = "sem_seg_head."
 _P = _HEAD + "pixel_decoder."
@@ -35,8 +34,8 @@ _SAME_SWIN = (
     "backbone.layers.{i}.downsample.norm.*",
     "backbone.layers.{i}.downsample.reduction.*",
 )
-_SWIN = (*((name, name) for name in _SAME_SWIN), ("backbone.norms.{i}.*", "backbone.norm{i}.*"))
-_RESNET = (
+SWIN = (*((name, name) for name in _SAME_SWIN), ("backbone.norms.{i}.*", "backbone.norm{i}.*"))
+RESNET = (
     ("backbone.body.conv1.*", "backbone.stem.conv1.*"),
     ("backbone.body.bn1.*", "backbone.stem.conv1.norm.*"),
     (_UNIT[0] + "conv{n}.*", _UNIT[1] + "conv{n}.*"),
@@ -90,7 +89,7 @@ _TRANSFORMER_DECODER = (
     ("transformer_decoder.mask_embedder.4.*", _T + "mask_embed.layers.2.*"),
 )
 
-NAMES = (*_SWIN, *_RESNET, *_PIXEL_DECODER, *_TRANSFORMER_DECODER)
+NAMES = (*SWIN, *RESNET, *_PIXEL_DECODER, *_TRANSFORMER_DECODER)
 
 # What follows from other tensors or from the configuration.
 _NOT_WEIGHTS = re.compile(r"criterion\.empty_weight|.*\.relative_position_index")
@@ -129,18 +128,11 @@ def write(weights: Mapping[str, Tensor], no_object_weight: float) -> dict[str, T
     Raises:
         ValueError: A tensor has no place in their model.
     """
-    state, unknown = to_theirs(weights, NAMES)
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} tensors have no place in the authors' model, which has a ResNet-50, "
-            f"ResNet-101 or Swin backbone: {', '.join(unknown[:3])}"
-        )
+    model = "the authors' model, which has a ResNet-50, ResNet-101 or Swin backbone"
+    state = write_all(weights, NAMES, no_object_weight, model)
     for name, table in list(state.items()):
         if name.endswith(_BIAS_TABLE):
             window = (math.isqrt(len(table)) + 1) // 2
             index = name.removesuffix(_BIAS_TABLE) + ".relative_position_index"
             state[index] = relative_position_index(window)
-    class_weights = torch.ones(len(state[_T + "class_embed.bias"]))
-    class_weights[-1] = no_object_weight
-    state["criterion.empty_weight"] = class_weights
     return state

@@ -1,6 +1,5 @@
 """Opens any Mask2Former: finds the file, tells its dialect, gives it our names and its meaning."""
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,11 @@ from mask2former.weights import (
     openmmlab,
 )
 from mask2former.weights.build import build_filled
-from mask2former.weights.checkpoint import Checkpoint, Opened, complete, is_of
+from mask2former.weights.checkpoint import Checkpoint, Opened, complete
 from mask2former.weights.dialect import Translation
 from mask2former.weights.locate import locate
 from mask2former.weights.native import read_origin
 from mask2former.weights.tensor_file import TensorFile, read_tensor_file
-
-_LOG = logging.getLogger(__name__)
 
 Reader: TypeAlias = Callable[[Mapping[str, Tensor], Mapping[str, Any]], Translation]
 
@@ -47,6 +44,7 @@ DIALECTS = (
     Dialect("huggingface", huggingface.recognises, huggingface.read),
     Dialect("openmmlab", openmmlab.recognises, openmmlab.read),
 )
+_ACCEPTED = "give a Mask2Former of this package, its authors, Hugging Face or OpenMMLab"
 
 
 class Loaded(NamedTuple):
@@ -93,56 +91,40 @@ def read(weights: str | Path, preset: str | None = None) -> Checkpoint:
         FileNotFoundError: There is nothing of that name.
         ValueError: It is no Mask2Former, or damaged, or does not fit the preset.
     """
-    return complete(open_weights(weights), preset)
+    opened = open_weights(weights)
+    if isinstance(opened, TensorFile):
+        raise ValueError(f"{weights} is {_explain(opened.tensors, str(weights))}")
+    return complete(opened, preset)
 
 
-def open_weights(weights: str | Path) -> Opened:
+def open_weights(weights: str | Path) -> Opened | TensorFile:
     """Find a checkpoint and give its tensors our names; see `read`.
+
+    Returns:
+        A Mask2Former; or the file as it is, where its names are of none and of no other model that
+        is known: a backbone alone can have any names.
 
     Raises:
         FileNotFoundError: There is nothing of that name.
-        ValueError: It is no Mask2Former, or damaged.
+        ValueError: It is damaged, or a model of another kind.
     """
+    source = str(weights)
     path, preset = locate(weights)
-    return translate(read_tensor_file(find_file(path)), str(weights), preset)
-
-
-def translate(file: TensorFile, source: str, preset: str | None) -> Opened:
-    """Give a file's tensors our names.
-
-    Raises:
-        ValueError: No dialect has such names.
-    """
+    file = read_tensor_file(_find_file(path))
     dialect = _dialect(file, source)
     if dialect is None:
-        raise ValueError(f"{source} is {_explain(file.tensors, source)}")
+        other = foreign.describe(file.tensors)
+        if other is not None:
+            raise ValueError(
+                f"{source} is {other}; {_ACCEPTED}, or, to train, a backbone's weights"
+            )
+        return file
     try:
         origin = read_origin(file.beside)
         translation = dialect.read(file.tensors, file.beside)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    if origin is not None and not is_of(origin, translation):
-        _LOG.warning(
-            "%s was written here, but its classes are others now: what it said of its training "
-            "counts no more",
-            source,
-        )
-        origin = None
-    return Opened(source, dialect.name, translation, origin, preset)
-
-
-def is_mask2former(file: TensorFile, source: str) -> bool:
-    """Whether a file holds a whole Mask2Former, of any dialect, rather than a backbone alone.
-
-    Raises:
-        ValueError: It is a model of another kind.
-    """
-    if _dialect(file, source) is not None:
-        return True
-    other = foreign.describe(file.tensors)
-    if other is not None:
-        raise ValueError(f"{source} is {other}; give a Mask2Former, or the weights of a backbone")
-    return False
+    return Opened(source, file.path, dialect.name, translation, origin, preset)
 
 
 def _dialect(file: TensorFile, source: str) -> Dialect | None:
@@ -162,11 +144,10 @@ def _explain(names: Collection[str], source: str) -> str:
     if backbone is not None:
         return f"a backbone alone ({backbone}); train with it: mask2former train --weights {source}"
     shown = ", ".join(sorted(names)[:3])
-    kind = foreign.describe(names) or f"of an unknown kind ({len(names)} tensors, such as {shown})"
-    return f"{kind}; give a Mask2Former of this package, its authors, Hugging Face or OpenMMLab"
+    return f"of an unknown kind ({len(names)} tensors, such as {shown}); {_ACCEPTED}"
 
 
-def find_file(path: Path) -> Path:
+def _find_file(path: Path) -> Path:
     """The weights that a path means: of a run its best ones, or the last when there are none.
 
     Raises:

@@ -64,7 +64,7 @@ class PickledArray:
         self.array = native.reshape(shape, order=order)
 
 
-class Reader:
+class PickledFunction:
     """A function that a pickle may call; unlike a plain one, it cannot be changed by it."""
 
     __slots__ = ("_function",)
@@ -115,14 +115,14 @@ def latin1_bytes(text: str, encoding: str) -> bytes:
 ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": PickledArray,
     "numpy.dtype": PickledType,
-    "numpy.core.multiarray._reconstruct": Reader(start_array),
-    "numpy._core.multiarray._reconstruct": Reader(start_array),
-    "numpy.core.numeric._frombuffer": Reader(array_of_buffer),
-    "numpy._core.numeric._frombuffer": Reader(array_of_buffer),
-    "numpy.core.multiarray.scalar": Reader(read_scalar),
-    "numpy._core.multiarray.scalar": Reader(read_scalar),
+    "numpy.core.multiarray._reconstruct": PickledFunction(start_array),
+    "numpy._core.multiarray._reconstruct": PickledFunction(start_array),
+    "numpy.core.numeric._frombuffer": PickledFunction(array_of_buffer),
+    "numpy._core.numeric._frombuffer": PickledFunction(array_of_buffer),
+    "numpy.core.multiarray.scalar": PickledFunction(read_scalar),
+    "numpy._core.multiarray.scalar": PickledFunction(read_scalar),
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": Reader(latin1_bytes),
+    "_codecs.encode": PickledFunction(latin1_bytes),
     # OpenMMLab keeps the curves of its training beside the weights, with the names of functions
     # that average them; none of these is looked up.
     "mmengine.logging.history_buffer.HistoryBuffer": Inert,

@@ -9,12 +9,11 @@ from torch import Tensor
 from mask2former import config
 from mask2former.model.mask2former import Mask2Former
 from mask2former.types import Classes
-from mask2former.weights.build import build_empty, check_fits, fill
-from mask2former.weights.checkpoint import complete
-from mask2former.weights.locate import locate
-from mask2former.weights.open import find_file, is_mask2former, translate
+from mask2former.weights.build import check_fits, fill
+from mask2former.weights.checkpoint import complete, model_of
+from mask2former.weights.open import open_weights
 from mask2former.weights.pretrained import load_pretrained_backbone
-from mask2former.weights.tensor_file import read_tensor_file
+from mask2former.weights.tensor_file import TensorFile
 
 _LOG = logging.getLogger(__name__)
 _CLASSIFIER = "transformer_decoder.classifier."
@@ -47,15 +46,13 @@ def load_start(
         if backbone.pretrained:
             load_pretrained_backbone(model.backbone, backbone.name)
         return
-    path, preset = locate(weights)
-    file = read_tensor_file(find_file(path))
-    if not is_mask2former(file, weights):
-        load_pretrained_backbone(model.backbone, backbone.name, file)
+    opened = open_weights(weights)
+    if isinstance(opened, TensorFile):
+        load_pretrained_backbone(model.backbone, backbone.name, opened)
         return
-    checkpoint = complete(translate(file, weights, preset))
-    theirs = build_empty(checkpoint.run.model, len(checkpoint.classes)).state_dict()
-    check_fits(theirs, checkpoint.weights, weights)
-    tensors = with_own_classes(checkpoint.weights, checkpoint.classes, model, classes)
+    tensors, run, known = complete(opened)
+    check_fits(run.model, len(known), tensors, weights)
+    tensors = with_own_classes(tensors, known, model, classes)
     fill(model, with_own_queries(tensors, model), weights)
 
 
@@ -66,11 +63,8 @@ def model_to_start_from(weights: str) -> config.Model | None:
         FileNotFoundError: There is nothing of that name.
         ValueError: It is damaged, or a model of another kind.
     """
-    path, preset = locate(weights)
-    file = read_tensor_file(find_file(path))
-    if not is_mask2former(file, weights):
-        return None
-    return complete(translate(file, weights, preset)).run.model
+    opened = open_weights(weights)
+    return None if isinstance(opened, TensorFile) else model_of(opened)
 
 
 def with_own_classes(
