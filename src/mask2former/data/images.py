@@ -41,7 +41,8 @@ def read_image(
         ValueError: The file is damaged, no picture, or of another size than its annotations.
     """
     stored = _load(source)
-    upright = ImageOps.exif_transpose(stored)
+    is_tagged = stored.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(stored) if is_tagged else stored
     if annotated_size is None or _size(upright) == annotated_size:
         return _to_rgb(upright, source)
     if _size(stored) == annotated_size:

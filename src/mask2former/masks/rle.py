@@ -99,8 +99,8 @@ def rle_box(rle: dict) -> tuple[float, float, float, float]:
 def pack_rles(rles: Sequence[dict], height: int, width: int) -> UInt8[Tensor, "h w bytes"]:
     """What `pack_masks` makes of the decoded masks, without decoding them one by one.
 
-    A mask's bit is toggled at the first pixel of each of its runs; one running XOR down the
-    columns then fills in all masks at once.
+    A mask's bit is toggled where its runs begin; one running XOR from row to row then fills in all
+    masks at once.
     """
     words = [
         _pack_word(rles[i : i + MASKS_PER_WORD], height, width)
@@ -124,18 +124,21 @@ def words_to_bytes(words: NDArray, num_masks: int) -> UInt8[Tensor, "h w bytes"]
 
 def _pack_word(rles: Sequence[dict], height: int, width: int) -> UInt8[Tensor, "h w bytes"]:
     dtype = word_type(len(rles))
-    toggles = np.zeros(height * width + 1, dtype)  # the last one ends runs at the last pixel
+    toggles = np.zeros(height * width, dtype)
+    changed_in = np.zeros(width + 1, dtype)  # the bits that a column changes; one past the last
     for i, rle in enumerate(rles):
+        starts = np.cumsum(run_lengths(rle)[:-1])  # the last run ends with the image
+        columns, rows = np.divmod(starts[starts < height * width], height)
         # `at`, because a run of length 0 toggles one place twice
-        np.bitwise_xor.at(toggles, np.cumsum(run_lengths(rle)), dtype.type(1 << i))
-    columns = np.bitwise_xor.accumulate(toggles[:-1]).reshape(width, height)
-    return words_to_bytes(_transpose(columns), len(rles))
-
-
-def _transpose(columns: NDArray) -> NDArray:
-    """(w, h) to contiguous (h, w); torch goes by cache-sized blocks, NumPy by rows."""
-    signed = torch.from_numpy(columns.view(f"i{columns.itemsize}"))
-    return signed.T.contiguous().numpy().view(columns.dtype)
+        np.bitwise_xor.at(changed_in, columns + 1, dtype.type(1 << i))
+        np.bitwise_xor.at(toggles, rows * width + columns, dtype.type(1 << i))
+    words = toggles.reshape(height, width)
+    words[0] ^= np.bitwise_xor.accumulate(changed_in)[:-1]
+    above = words[0]
+    for row in words[1:]:
+        np.bitwise_xor(above, row, out=row)
+        above = row
+    return words_to_bytes(words, len(rles))
 
 
 def _check_runs(runs: Int64[np.ndarray, " runs"], height: int, width: int) -> None:
