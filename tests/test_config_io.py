@@ -69,6 +69,32 @@ def test_an_override_reaches_its_field_and_nothing_else() -> None:
     assert changed.model == base.model
 
 
+def test_data_are_one_folder_or_several_under_either_name() -> None:
+    for pair in ("data.path=a", "data.paths=a", "data.paths=[a]"):
+        assert compose(pair).data.paths == (Path("a"),)
+    assert compose("data.paths=[a, b]").data.paths == (Path("a"), Path("b"))
+    assert compose("data.path=null").data.paths == ()
+
+
+def test_the_newer_name_of_the_folders_replaces_the_older_one() -> None:
+    older = {"data": {"path": "a", "workers": 2}}
+    assert merge(older, {"data": {"paths": ["b"]}}) == {"data": {"paths": ["b"], "workers": 2}}
+    # and an old configuration can be read on top of a preset, which knows the newer name
+    assert compose_run({"preset": "tiny", **older}, lambda: ("semantic",)).data.paths == (
+        Path("a"),
+    )
+
+
+def test_how_data_are_drawn_is_kept(tmp_path: Path) -> None:
+    run = compose(
+        "preset=tiny", "task=semantic", "data.paths=[a, b]", "data.shares=[1, 0.5]",
+        "data.split_fractions=[0.8, 0.2]", "data.repeat_threshold=1e-3", "data.format=yolo",
+    )  # fmt: skip
+    write_run(run, tmp_path / "config.yaml")
+    assert read_run(tmp_path / "config.yaml") == run
+    assert run.data.shares == (1, 0.5)
+
+
 def test_a_later_override_wins() -> None:
     assert parse_overrides(["a.b=1", "a.c=2", "a.b=3"]) == {"a": {"b": 3, "c": 2}}
 
@@ -139,6 +165,12 @@ MESSAGES = {
     ),
     "data.workers": r"^'data\.workers' is not key=value; write for example data\.workers=2$",
     "data..workers=2": r"is not key=value",
+    "data.paths=3": r"^data\.paths = 3: must be a valid tuple",
+    "data={paths: a, path: b}": r"^data\.path: not a key of data; did you mean paths\?$",
+    "data={paths: [a, b], shares: [1]}": r"^data: 1 shares for 2 folders; give one for each$",
+    "data={paths: a, shares: [0]}": r"^data\.shares\.0 = 0: must be greater than 0$",
+    "data.split_fractions=[0.9]": r"^data: split 0\.9: the shares of the images .* sum to 1; write",
+    "data.repeat_threshold=2": r"^data\.repeat_threshold = 2: must be less than or equal to 1$",
     "data.path=[1": r"^value of data\.path: while parsing a flow sequence",
     "data={workers: 1, workers: 2}": r"^value of data: workers twice in the block of line 1; keep",
 }  # fmt: skip

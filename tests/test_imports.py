@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up: a file imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "tasks", "suggestions", "files", "masks"},
+    {"types", "tasks", "suggestions", "files", "fractions", "masks"},
     {
         "kernels",
         "config",
@@ -28,6 +28,7 @@ LAYERS = (
     {"weights"},
     {"inference"},
     {"evaluation"},
+    {"check"},
     {"training"},
     {"export", "serving", "doctor"},
     {"cli", "__main__"},

@@ -1,10 +1,18 @@
 """The configuration of a run: one frozen model per part, read here, passed on as plain values."""
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
+from mask2former.fractions import check_fractions
 from mask2former.tasks import Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -12,7 +20,14 @@ Positive = Annotated[int, Field(gt=0)]
 Precision: TypeAlias = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-NO_DATA = "no data; give --data DIR, or data.path in the configuration"
+NO_DATA = "no data; give --data DIR, or data.paths in the configuration"
+
+
+def as_several(value: Any) -> Any:
+    """The folders that are meant: a path alone is one of them, and none is none."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | Path) else value
 
 
 class Part(BaseModel):
@@ -85,13 +100,44 @@ class TestSize(Part):
 
 
 class Data(Part):
-    path: Path | None = None
+    paths: Annotated[tuple[Path, ...], BeforeValidator(as_several)] = Field(
+        default=(),
+        validation_alias=AliasChoices("paths", "path"),
+        description="folders; several are one data set, their classes merged by name",
+    )
+    shares: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None,
+        description="of the images drawn, one number a folder; none: by their numbers of images",
+    )
+    format: str | None = Field(default=None, description="none: found by looking")
+    split_fractions: tuple[float, ...] | None = Field(
+        default=None,
+        description="(train, val) or (train, val, test) of images without splits; sum 1",
+    )
     train_split: str = "train"
     val_split: str | None = Field(default=None, description="none: val, valid or validation")
+    repeat_threshold: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of images; classes in fewer are shown more often (LVIS); none: never",
+    )
     ignore_index: int = Field(default=255, description="value of PNG masks that is not scored")
     augmentation: Annotated[LargeScaleJitter | ShortestEdgeCrop, Field(discriminator="kind")]
     test_size: TestSize = TestSize()
     workers: int = Field(default=4, ge=0, description="loader processes per rank")
+
+    @model_validator(mode="after")
+    def has_a_share_for_each_folder(self) -> "Data":
+        if self.shares is not None and len(self.shares) != len(self.paths):
+            raise ValueError(
+                f"{len(self.shares)} shares for {len(self.paths)} folders; give one for each"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def has_fractions_of_a_whole(self) -> "Data":
+        if self.split_fractions is not None:
+            check_fractions(self.split_fractions)
+        return self
 
 
 class Optimizer(Part):

@@ -87,7 +87,8 @@ def merge(changes: Mapping[str, Any], later: Mapping[str, Any]) -> Changes:
     """Both, key by key; `later` wins.
 
     Some keys exclude others, so that naming one is enough: `steps` and `epochs` replace each
-    other, and a part of another `kind` replaces all of the earlier one.
+    other, and so do `path` and `paths`, its older and its newer name; a part of another `kind`
+    replaces all of the earlier one.
     """
     merged = dict(changes)
     for key, value in later.items():
@@ -103,6 +104,9 @@ def merge(changes: Mapping[str, Any], later: Mapping[str, Any]) -> Changes:
     for length, other in (("steps", "epochs"), ("epochs", "steps")):
         if later.get(length) is not None and other not in later and other in merged:
             merged[other] = None
+    for name, other in (("path", "paths"), ("paths", "path")):
+        if name in later and other not in later:
+            merged.pop(other, None)
     return merged
 
 

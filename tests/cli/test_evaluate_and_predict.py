@@ -12,6 +12,7 @@ import pytest
 from mask2former.cli.main import BAD_INPUT, OK, main
 from mask2former.cli.predict import parse_kinds
 from mask2former.evaluation.evaluate import Evaluation
+from mask2former.inference.segmenter import TrainedOn
 
 EVALUATION = Evaluation(
     task="instance",
@@ -20,6 +21,8 @@ EVALUATION = Evaluation(
     per_class={"hazelnut": {"AP": 40.04, "AP50": 60.0}, "fig (id 2)": {"AP": float("nan")}},
     speed={"images_per_second": 2.5},
 )
+TRAINED_ON = TrainedOn((Path("sets/val_only"),), "yolo", (0.8, 0.2), 7)
+OPEN = {"task": "instance", "format": None, "ignore_index": 7, "fractions": None}
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Calls:
     """Which function of a part was called, with what."""
 
     made: list[tuple[str, tuple, dict[str, Any]]] = field(default_factory=list)
+    found: list[tuple[Path, str, str | None]] = field(default_factory=list)
 
     def recorder(self, name: str, returned: Any):
         def function(*arguments, **keywords):
@@ -41,10 +45,21 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Fakes of everything that computes, and an empty working directory."""
     calls = Calls()
-    segmenter = SimpleNamespace(task="instance", ignore_index=7)
-    dataset = SimpleNamespace(records=[SimpleNamespace(image=Path("in/a.png"))])
+    segmenter = SimpleNamespace(task="instance", trained_on=TRAINED_ON)
+    records = [SimpleNamespace(image=Path("in/a.png"))]
+    dataset = SimpleNamespace(records=records, notes=("255 is ignored",))
     kinds = ("overlay", "masks", "coco", "panoptic")
+
+    def find_format(folder: Path, *, task: str, format: str | None) -> SimpleNamespace:  # noqa: A002
+        calls.found.append((folder, task, format))
+        return SimpleNamespace(
+            is_unsplit=folder.name == "unsplit", is_dividable=folder.name in ("unsplit", "val_only")
+        )
+
     fakes: dict[str, dict[str, Any]] = {
+        "data.locate": {"find_format": find_format},
+        "data.derive": {"for_task": lambda dataset, _: dataset},
+        "data.merging": {"merge_datasets": calls.recorder("merge", dataset)},
         "data.open": {"open_dataset": calls.recorder("open", dataset)},
         "data.synthetic": {"write_synthetic": calls.recorder("draw", None)},
         "evaluation.evaluate": {"evaluate": calls.recorder("evaluate", EVALUATION)},
@@ -66,9 +81,9 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
-    (load, opened, evaluated) = calls.made
+    (load, opened, _, evaluated) = calls.made
     assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None})
-    assert opened == ("open", (Path("nuts"), "val"), {"task": "instance", "ignore_index": 7})
+    assert opened == ("open", (Path("nuts"), "val"), OPEN)
     assert evaluated[1][2] == "instance"
     lines = capsys.readouterr().out.splitlines()
     assert "instance, 6 images" in lines
@@ -80,8 +95,34 @@ def test_evaluate_uses_what_the_model_was_trained_for(
 def test_evaluate_takes_another_split_and_task(calls: Calls) -> None:
     words = ["evaluate", "--weights", "w", "--data", "d", "--split", "test", "--task", "semantic"]
     assert main(words) == OK
-    assert calls.made[1] == ("open", (Path("d"), "test"), {"task": "semantic", "ignore_index": 7})
-    assert calls.made[2][1][2] == "semantic"
+    assert calls.made[1] == ("open", (Path("d"), "test"), {**OPEN, "task": "semantic"})
+    assert calls.made[3][1][2] == "semantic"
+
+
+def test_evaluate_finds_the_images_that_were_held_out(calls: Calls) -> None:
+    held_out = {**OPEN, "format": "yolo", "fractions": (0.8, 0.2)}
+    # the folder that the model was trained on, by any path to it, or by none
+    for words in (["--data", "sets/../sets/val_only"], []):
+        calls.made.clear()
+        assert main(["evaluate", "--weights", "w", *words]) == OK
+        assert calls.made[1][2] == held_out
+    # another folder is divided by the same shares where it has no splits, and else read as it is
+    for name, fractions in (("other/unsplit", (0.8, 0.2)), ("other/val_only", None)):
+        calls.made.clear()
+        assert main(["evaluate", "--weights", "w", "--data", name]) == OK
+        assert calls.made[1][2] == {**OPEN, "fractions": fractions}
+
+
+def test_evaluate_takes_several_folders_and_a_format(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--weights", "w", "--data", "a", "--data", "b", "--format", "voc"]
+    assert main(words) == OK
+    assert [c[1][0] for c in calls.made if c[0] == "open"] == [Path("a"), Path("b")]
+    assert calls.found == [(Path("a"), "instance", "voc"), (Path("b"), "instance", "voc")]
+    [[merged]] = [c[1] for c in calls.made if c[0] == "merge"]
+    assert len(merged) == 2
+    assert "note: 255 is ignored" in capsys.readouterr().out
 
 
 def test_evaluate_gives_the_documented_json(
@@ -150,7 +191,7 @@ def test_quickstart_goes_through_the_whole_pipeline(
     assert made["draw"][1]["seed"] == 5
     run, run_folder = made["train"][0]
     assert (run.preset, run.task, run.training.seed) == ("tiny", "panoptic", 5)
-    assert run.data.path == output / "data"
+    assert run.data.paths == (output / "data",)
     assert made["load"][0] == (run_folder,)
     assert made["predict"][0][1:] == ([Path("in/a.png")], output / "predictions", ["overlay"])
     captured = capsys.readouterr()

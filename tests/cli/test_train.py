@@ -52,8 +52,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             best_weights=output / "weights" / "best.safetensors",
         )
 
-    def natural_tasks(folder: Path) -> tuple[str, ...]:
+    def natural_tasks(folder: Path, data_format: str | None) -> tuple[str, ...]:
         calls.opened.append(folder)
+        if folder.name == "masks":
+            return ("semantic",)
         return ("panoptic", "semantic", "instance")
 
     def model_to_start_from(weights: str) -> Model | None:
@@ -79,7 +81,8 @@ def trained(calls: Calls) -> tuple[Any, Path, dict[str, Any]]:
 def test_a_folder_is_enough(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--data", "sets/nuts"]) == OK
     run, output, keywords = trained(calls)
-    assert (run.preset, run.task, run.data.path) == ("panoptic", "panoptic", Path("sets/nuts"))
+    assert (run.preset, run.task) == ("panoptic", "panoptic")
+    assert run.data.paths == (Path("sets/nuts"),)
     assert calls.opened == [Path("sets/nuts")]
     assert output == Path("runs/nuts-1")
     assert keywords == {"device": "auto", "resume": False}
@@ -104,6 +107,44 @@ def test_every_option_reaches_the_run(calls: Calls) -> None:
     assert not calls.opened  # the task is known
 
 
+def test_data_are_divided_and_read_as_the_options_say(calls: Calls) -> None:
+    words = ["train", "--data", "d", "--split", "80/20", "--format", "yolo"]
+    assert main(words) == OK
+    run, _, _ = trained(calls)
+    assert (run.data.split_fractions, run.data.format) == ((0.8, 0.2), "yolo")
+
+
+def test_several_folders_are_one_run_of_a_task_that_all_serve(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--data", "sets/nuts", "--data", "masks", "--set", "data.shares=[1, 1]"]
+    assert main(words) == OK
+    run, output, _ = trained(calls)
+    assert (run.task, run.data.shares) == ("semantic", (1, 1))
+    assert run.data.paths == (Path("sets/nuts"), Path("masks"))
+    assert output == Path("runs/nuts+masks-1")
+    assert capsys.readouterr().out.endswith("--data sets/nuts --data masks\n")
+
+
+def test_folders_without_a_task_in_common_are_refused(calls: Calls, monkeypatch, capsys) -> None:
+    tasks = {"a": ("semantic",), "b": ("instance",)}
+    opening = sys.modules["mask2former.data.open"]
+    monkeypatch.setattr(opening, "natural_tasks", lambda folder, _: tasks[folder.name])
+    assert main(["train", "--data", "a", "--data", "b"]) == BAD_INPUT
+    message = "error: the data have no task in common: a semantic; b instance; train them one by"
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_shares_of_another_number_than_folders_are_refused(calls: Calls, capsys) -> None:
+    assert main(["train", "--data", "a", "--set", "data.shares=[1, 2]"]) == BAD_INPUT
+    assert capsys.readouterr().err == "error: data: 2 shares for 1 folders; give one for each\n"
+
+
+def test_fractions_that_are_none_are_refused(calls: Calls, capsys) -> None:
+    assert main(["train", "--data", "a", "--split", "val"]) == BAD_INPUT
+    assert "split val: not numbers with a / between them; write" in capsys.readouterr().err
+
+
 def test_a_model_to_start_from_brings_its_sizes(calls: Calls) -> None:
     assert main(["train", "--data", "d", "--weights", "model.pkl"]) == OK
     run, _, _ = trained(calls)
@@ -124,14 +165,14 @@ def test_an_override_wins_over_an_option_and_that_over_a_file(calls: Calls) -> N
     words = ["train", "--config", "mine.yaml", "--steps", "5", "--set", "training.steps=7"]
     assert main([*words, "--data", "e"]) == OK
     run, _, _ = trained(calls)
-    assert (run.task, run.training.steps, run.data.path, run.data.workers) == (
-        "semantic", 7, Path("e"), 5,
+    assert (run.task, run.training.steps, run.data.paths, run.data.workers) == (
+        "semantic", 7, (Path("e"),), 5,
     )  # fmt: skip
 
 
 def test_the_configuration_of_a_run_repeats_it(calls: Calls) -> None:
     run = find_preset("tiny").run("instance")
-    run = run.model_copy(update={"data": run.data.model_copy(update={"path": Path("d")})})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"paths": (Path("d"),)})})
     write_run(run, Path("config.yaml"))
     assert main(["train", "--config", "config.yaml"]) == OK
     assert trained(calls)[0] == run
@@ -146,7 +187,7 @@ def test_no_weights_means_random_ones_with_statistics_that_move(calls: Calls) ->
 
 def test_resuming_takes_the_configuration_of_the_run(calls: Calls) -> None:
     run = find_preset("tiny").run("semantic")
-    run = run.model_copy(update={"data": run.data.model_copy(update={"path": Path("d")})})
+    run = run.model_copy(update={"data": run.data.model_copy(update={"paths": (Path("d"),)})})
     Path("runs/d-1").mkdir(parents=True)
     write_run(run, Path("runs/d-1/config.yaml"))
     assert main(["train", "--resume", "--output", "runs/d-1"]) == OK

@@ -1,3 +1,5 @@
+import pickle
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +7,14 @@ import pytest
 
 from mask2former.data.annotations import (
     Annotations,
+    AsRead,
     Instance,
     Instances,
+    Layered,
     SegmentLabel,
     SegmentMap,
 )
-from mask2former.data.dataset import Dataset, Record
+from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.derive import for_task, instance_rles, panoptic_map, semantic_map
 from mask2former.masks.rle import decode_rle, encode_mask
 from mask2former.types import Classes
@@ -44,6 +48,23 @@ def dataset(classes: Classes = CLASSES, *tasks) -> Dataset:
     tasks = tasks or ("panoptic", "semantic", "instance")
     records = [Record(0, Path("a.jpg"), None)]
     return Dataset("fake", Path("somewhere"), "train", classes, tasks, records, read_panoptic)
+
+
+@dataclass(frozen=True)
+class Gives:
+    """A decoder."""
+
+    annotations: AsRead
+
+    def __call__(self, record: Record) -> AsRead:  # noqa: ARG002 a fake
+        return self.annotations
+
+
+def objects(annotations: AsRead = OBJECTS, names: tuple[str, ...] = ("cow", "bird")) -> Dataset:
+    classes = Classes(names, tuple(range(len(names))), (True,) * len(names))
+    tasks = ("instance", "panoptic", "semantic")
+    records = [Record(0, Path("a.jpg"), None)]
+    return Dataset("fake", Path("farm"), "train", classes, tasks, records, Gives(annotations))
 
 
 def segment_map(annotations: Annotations) -> SegmentMap:
@@ -84,6 +105,85 @@ def test_instance_keeps_things_numbers_them_anew_and_keeps_crowds() -> None:
 def test_deriving_twice_changes_nothing(task) -> None:
     once = for_task(dataset(), task)
     assert for_task(once, task) == once
+
+
+def test_objects_become_classes_and_the_rest_background() -> None:
+    derived = for_task(objects(), "semantic")
+    # ids 0 and 1 are taken
+    assert derived.classes == Classes(("cow", "bird", "background"), (0, 1, 2), (True, True, False))
+    # the bird is the square, the crowd of cows lies below
+    expected = [[2, 1, 1, 2, 2], [2, 1, 1, 2, 2], [2, 0, 2, 2, 2]]
+    assert semantic_map(derived.annotations(0), 3).tolist() == expected
+    assert derived.notes[-1].startswith(
+        "pixels of no object are class 'background' (category id 2), which was added;"
+    )
+
+
+def test_a_background_class_that_is_there_is_used() -> None:
+    derived = for_task(objects(names=("cow", "bird", "_Background_")), "semantic")
+    assert derived.classes.names == ("cow", "bird", "_Background_")
+    assert semantic_map(derived.annotations(0), 3)[0, 0] == 2
+    assert "added" not in derived.notes[-1]
+
+
+def test_background_of_numbered_objects_is_0_and_other_values_stay_unlabelled() -> None:
+    ids = np.array([[0, 1, 255]], np.int32)
+    derived = for_task(objects(SegmentMap(ids, (SegmentLabel(1, 1),))), "semantic")
+    assert semantic_map(derived.annotations(0), 3).tolist() == [[2, 1, -1]]
+
+
+def test_objects_become_segments_and_the_rest_stays_unlabelled() -> None:
+    derived = for_task(objects(), "panoptic")
+    assert derived.classes == objects().classes
+    ids, segments = panoptic_map(derived.annotations(0))
+    assert ids.tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 2, 0, 0, 0]]
+    assert segments == (SegmentLabel(1, 1), SegmentLabel(2, 0, is_crowd=True))
+    assert derived.notes[-1].endswith("pixels of no object are unlabelled")
+
+
+def test_a_segment_that_cannot_be_is_named_with_its_image() -> None:
+    items = tuple(replace(item, track_id=0) for item in OBJECTS.items)
+    derived = for_task(objects(replace(OBJECTS, items=items)), "panoptic")
+    with pytest.raises(ValueError, match=r"image 0 \(a\.jpg\): track id 0 cannot be a segment id"):
+        derived.annotations(0)
+
+
+# grass and a cow that no object is drawn for; a bird above it all
+LAYERS = Layered(
+    replace(OBJECTS, items=OBJECTS.items[:1]),
+    SegmentMap(
+        np.array([[3] * 5, [3] * 5, [4] * 5], np.int32), (SegmentLabel(3, 2), SegmentLabel(4, 3))
+    ),
+)
+
+
+def layered(*tasks) -> Dataset:
+    return replace(dataset(CLASSES, *tasks), decode=Gives(LAYERS))
+
+
+@pytest.mark.parametrize("natural", ["panoptic", "semantic", "instance"])
+def test_each_task_takes_its_layer(natural) -> None:
+    tasks = (natural, "panoptic", "semantic", "instance")
+    things = for_task(layered(*tasks), "instance")
+    assert things.classes.names == ("bird", "cow")
+    found = things.annotations(0)
+    assert isinstance(found, Instances)
+    assert [item.class_id for item in found.items] == [0]
+    semantic = for_task(layered(*tasks), "semantic")
+    assert semantic.classes == CLASSES
+    assert semantic_map(semantic.annotations(0), 4)[:, 0].tolist() == [2, 2, 3]
+    ids, segments = panoptic_map(for_task(layered(*tasks), "panoptic").annotations(0))
+    assert [(s.id, s.class_id) for s in segments] == [(1, 1), (2, 2)]
+    assert ids.tolist() == [[2, 1, 1, 2, 2], [2, 1, 1, 2, 2], [0] * 5]
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+def test_derived_data_sets_never_give_layers_and_can_be_sent_to_workers(task) -> None:
+    for source in (layered(), objects(), dataset()):
+        derived = for_task(source, task)
+        assert isinstance(derived, TaskDataset)
+        again = pickle.loads(pickle.dumps(derived.decode))  # noqa: S301 our own bytes
+        assert not isinstance(again(derived.records[0]), Layered)
 
 
 def test_derived_from_derived_is_refused() -> None:

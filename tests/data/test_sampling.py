@@ -1,8 +1,16 @@
+import math
+from collections import Counter
 from itertools import islice
 
 import pytest
 
-from mask2former.data.sampling import TrainingBatches
+from mask2former.data.sampling import (
+    Epochs,
+    TrainingBatches,
+    class_repeats,
+    epoch_length,
+    share_repeats,
+)
 
 
 def take(batches: TrainingBatches, count: int) -> list[list[tuple[int, int]]]:
@@ -81,3 +89,81 @@ def test_nothing_to_draw_from_is_refused() -> None:
 def test_flags_of_another_number_are_refused() -> None:
     with pytest.raises(ValueError, match="13 orientation flags for 12 images"):
         TrainingBatches(12, batch_size=2, seed=0, is_landscape=LANDSCAPE)
+
+
+# 20 images of which a few come more often, and one in a third of the epochs
+REPEATS = [1.0] * 14 + [2.5, 3.0, 1.25, 1.0, 4.9, 1 / 3]
+# their sum is 27 - 1/60
+LENGTH = 27
+
+
+def test_an_image_occurs_its_repeats_rounded_up_or_down() -> None:
+    epochs = Epochs(len(REPEATS), seed=3, repeats=REPEATS)
+    assert epochs.length == LENGTH == epoch_length(REPEATS)
+    totals: Counter[int] = Counter()
+    for epoch in range(1000):
+        counts = Counter(epochs.order(epoch).tolist())
+        assert sum(counts.values()) == LENGTH
+        assert all(math.floor(r) <= counts[i] <= math.ceil(r + 0.01) for i, r in enumerate(REPEATS))
+        totals += counts
+    # the mean of 1000 draws of a share has a standard deviation of 0.016 at most
+    for i, repeat in enumerate(REPEATS):
+        assert totals[i] / 1000 == pytest.approx(repeat * LENGTH / sum(REPEATS), abs=0.05)
+
+
+def test_repeats_of_1_show_every_image_once() -> None:
+    epochs = Epochs(7, seed=0, repeats=[1.0] * 7)
+    assert [sorted(epochs.order(e).tolist()) for e in range(5)] == [list(range(7))] * 5
+
+
+def test_repetitions_are_spread_over_the_epoch() -> None:
+    # ten images, the first of them ten times: side by side it would fill half of the epoch
+    order = Epochs(10, seed=1, repeats=[10.0] + [1.0] * 9).order(0).tolist()
+    runs = "".join("x" if i == 0 else " " for i in order).split()
+    assert max(map(len, runs)) < 6
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("is_landscape", [None, [i % 3 == 0 for i in range(20)]])
+def test_ranks_take_equal_steps_and_share_repetitions(world_size, is_landscape) -> None:
+    drawn: Counter[int] = Counter()
+    for rank in range(world_size):
+        batches = TrainingBatches(
+            20, batch_size=3, seed=1, rank=rank, world_size=world_size,
+            repeats=REPEATS, is_landscape=is_landscape,
+        )  # fmt: skip
+        whole = take(batches, 27)
+        assert [len(batch) for batch in whole] == [3] * 27
+        drawn.update(indices(whole))
+        late = TrainingBatches(
+            20, batch_size=3, seed=1, rank=rank, world_size=world_size, start=20,
+            repeats=REPEATS, is_landscape=is_landscape,
+        )  # fmt: skip
+        assert take(late, 7) == whole[20:]
+    if is_landscape is None:
+        # 81 images a rank are 3 whole epochs for each
+        for i, repeat in enumerate(REPEATS):
+            epochs = 3 * world_size
+            assert epochs * math.floor(repeat) <= drawn[i] <= epochs * math.ceil(repeat + 0.01)
+
+
+def test_images_of_rare_classes_repeat_by_the_lvis_rule() -> None:
+    # class 0 is everywhere, class 1 in 2 of 8 images, class 2 in 1 of 8
+    present = [{0}, {0}, {0}, {0}, {0, 1}, {0, 1}, {0, 2}, ()]
+    repeats = class_repeats(present, 0.5)
+    # sqrt(0.5 / 0.25), sqrt(0.5 / 0.125); 7/8 is no rarer than the threshold
+    expected = [1, 1, 1, 1, math.sqrt(2), math.sqrt(2), 2, 1]
+    assert repeats == pytest.approx(expected)
+    # an image of two rare classes is shown for the rarer
+    assert class_repeats([{1, 2}, {1}, {0}, {0}], 1.0)[0] == pytest.approx(2)
+
+
+def test_shares_give_every_data_set_its_part_of_the_draws() -> None:
+    repeats = share_repeats([6, 2], [1.0, 1.0])
+    assert repeats == pytest.approx([4 / 6] * 6 + [2.0] * 2)
+    assert share_repeats([6, 2], [3.0, 1.0]) == pytest.approx([1.0] * 8)
+
+
+def test_repeats_of_another_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 repeats for 3 images"):
+        Epochs(3, seed=0, repeats=[1.0, 2.0])

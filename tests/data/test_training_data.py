@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,15 @@ from torch.utils.data import DataLoader
 from mask2former.data.annotations import Annotations, Instance, Instances, SegmentLabel, SegmentMap
 from mask2former.data.batching import collate
 from mask2former.data.dataset import Dataset, Record
+from mask2former.data.derive import for_task
 from mask2former.data.geometry import large_scale_jitter
 from mask2former.data.sampling import TrainingBatches
-from mask2former.data.training_data import TrainingData, landscape_flags, without_empty_images
+from mask2former.data.training_data import (
+    TrainingData,
+    classes_per_image,
+    landscape_flags,
+    without_empty_images,
+)
 from mask2former.masks.packed import unpack_masks
 from mask2former.types import Classes, Sample
 
@@ -158,6 +165,24 @@ def test_annotations_are_converted_for_the_task(tmp_path: Path) -> None:
         dataset, "semantic", draw_geometry=JITTER, color_jitter=False, keep_emptied=False
     )
     assert semantic[0, 0].target.labels.tolist() == [1]
+
+
+def read_crowd(record: Record) -> Instances:
+    found = disc(record)
+    crowd = replace(found.items[0], class_id=0, is_crowd=True)
+    return replace(found, items=(crowd, *found.items))
+
+
+def test_classes_of_an_image_are_those_of_its_objects_but_not_of_crowds(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path, [1, 2, 1])
+    assert classes_per_image(for_task(dataset, "instance")) == [frozenset({1})] * 3
+    crowded = replace(dataset, decode=read_crowd)
+    assert classes_per_image(for_task(crowded, "instance")) == [frozenset({1})] * 3
+
+
+def test_semantic_data_sets_keep_images_without_objects(tmp_path: Path) -> None:
+    dataset = replace(write_dataset(tmp_path, [0, 3, 0]), tasks=("instance", "semantic"))
+    assert len(without_empty_images(for_task(dataset, "semantic"))) == 3
 
 
 def test_square_and_high_images_are_no_landscapes(tmp_path: Path) -> None:

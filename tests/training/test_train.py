@@ -1,6 +1,7 @@
 """A whole run on a data set of a few drawn pictures."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 
 from mask2former.config import Run
 from mask2former.config_io import compose_run, read_run
+from mask2former.data.open import open_dataset
 from mask2former.data.synthetic import write_synthetic
+from mask2former.evaluation.evaluate import evaluate
 from mask2former.inference.segmenter import Segmenter
 from mask2former.training.module import TrainingModule
 from mask2former.training.progress import progress_line
@@ -115,6 +118,26 @@ def test_panoptic_data_train_the_other_tasks(data: Path, tmp_path: Path, task: s
     assert ("AP" in result.metrics) == (task == "instance")
 
 
+def test_a_run_on_undivided_data_says_and_keeps_what_it_held_out(tmp_path, capsys) -> None:
+    data, output = tmp_path / "data", tmp_path / "run"
+    write_synthetic(data, train_images=1, val_images=4, size=(64, 80), seed=0)
+    (data / "annotations/panoptic_train.json").unlink()
+    run = tiny_run(data, steps=2, eval_every=2)
+    metrics = train(run, output, device="cpu", progress=False).metrics
+    said = f"warning: {data} has only the split 'val', which is trained on: 10% of the images"
+    assert said in capsys.readouterr().err
+    model = Segmenter.load(output, device="cpu")
+    assert model.trained_on.folders == (data,)
+    fractions = model.trained_on.split_fractions
+    held_out = open_dataset(data, "val", fractions=fractions)
+    assert (fractions, len(held_out)) == ((0.9, 0.1), 1)
+    last = read(output / "weights/last.safetensors").run
+    assert last is not None
+    assert last.data.split_fractions == fractions
+    assert evaluate(model, held_out).metrics == pytest.approx(metrics, nan_ok=True)
+    assert "data: split 'val' is 1 of 4 images" in (output / "log.txt").read_text()
+
+
 def test_training_starts_from_a_trained_model(data: Path, tmp_path: Path) -> None:
     train(tiny_run(data), tmp_path / "first", device="cpu", progress=False)
     run = tiny_run(data)
@@ -207,7 +230,21 @@ def test_the_progress_line_says_what_is_left() -> None:
     )
 
 
-def test_an_unreadable_validation_image_costs_no_training(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_found_before_training(tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "run"
+    write_synthetic(data, train_images=4, val_images=1, size=(64, 64), seed=0)
+    (image,) = data.glob("images/val/*.jpg")
+    image.write_bytes(image.read_bytes()[:500])
+    with pytest.raises(ValueError, match=rf"cannot read {re.escape(str(image))}"):
+        train(tiny_run(data), output, device="cpu", progress=False)
+    assert not output.exists()
+
+
+def test_an_unreadable_validation_image_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the look before training reads a few images; this one is not among them
+    monkeypatch.setattr("mask2former.training.train.fast_check", lambda *_, **__: [])
     data, output = tmp_path / "data", tmp_path / "run"
     write_synthetic(data, train_images=4, val_images=1, size=(64, 64), seed=0)
     (image,) = data.glob("images/val/*.jpg")

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -40,4 +41,15 @@ PublishedAs: TypeAlias = Annotated[
         metavar="NAME",
         help="What a foreign checkpoint was published as; says its classes, task and sizes.",
     ),
+]
+DataFolders: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Data set, in any common format. Repeatable: classes of one name are one.",
+    ),
+]
+FormatName: TypeAlias = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="Of the data; default: found.")
 ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mask2former.cli.options import Device, Json, TaskName
+from mask2former.cli.options import DataFolders, Device, FormatName, Json, TaskName
 from mask2former.cli.report import Report, percent
+from mask2former.fractions import parse_fractions
 from mask2former.tasks import Task
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Data set, in any common format.")
-    ] = None,
+    data: DataFolders = None,
     task: TaskName = None,
     preset: Annotated[
         str | None,
@@ -43,6 +42,14 @@ def train(
     batch: Annotated[
         int | None, typer.Option(metavar="N", help="Images per step, over all devices.")
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRACTIONS",
+            help="Hold images out to validate, where the data have no splits. Default: 0.9/0.1.",
+        ),
+    ] = None,
+    data_format: FormatName = None,
     device: Device = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output.")
@@ -66,7 +73,11 @@ def train(
         "preset": preset,
         "task": task,
         "weights": None if weights == "none" else weights,
-        "data": {"path": data},
+        "data": {
+            "paths": data or None,
+            "format": data_format,
+            "split_fractions": parse_fractions(split) if split else None,
+        },
         "model": {"backbone": published_backbone(backbone).model_dump() if backbone else None},
         "training": {"epochs": epochs, "steps": steps, "batch_size": batch},
     }
@@ -76,8 +87,9 @@ def train(
     run = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
     if weights == "none":
         run = run.model_copy(update={"weights": None})
-    assert run.data.path is not None
-    output = free_folder(Path("runs") / run.data.path.resolve().name) if output is None else output
+    if output is None:
+        names = [path.resolve().name for path in run.data.paths]
+        output = free_folder(Path("runs") / "+".join(names))
     report = Report(as_json)
     report.text(f"{run.task}: preset {run.preset}, {run.model.backbone.name}, into {output}")
     with report.working():
@@ -93,7 +105,7 @@ def train(
     report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
     report.finish(
         {"task": run.task, "preset": run.preset, **dataclasses.asdict(result)},
-        ["mask2former", "evaluate", "--weights", str(output), "--data", str(run.data.path)],
+        ["mask2former", "evaluate", "--weights", str(output), *_data_options(run.data.paths)],
     )
 
 
@@ -122,7 +134,7 @@ def _compose(
     if merged.get("weights") and not resume:
         merged = merge(_sizes_of(merged["weights"]), merged)
     run = compose_run(merged, lambda: _tasks_in_data(merged))
-    if run.data.path is None:
+    if not run.data.paths:
         raise ValueError(NO_DATA)
     return run
 
@@ -158,11 +170,24 @@ def _interrupted(output: Path | None, config: Path | None) -> tuple[Path, Path]:
     return output, config
 
 
+def _data_options(folders: Sequence[Path]) -> list[str]:
+    return [word for folder in folders for word in ("--data", str(folder))]
+
+
 def _tasks_in_data(changes: Mapping[str, Any]) -> Sequence[Task]:
-    from mask2former.config import NO_DATA
+    """What all data can be trained for, the natural task of the first before the others."""
+    from mask2former.config import NO_DATA, as_several
     from mask2former.data.open import natural_tasks
 
     part = changes.get("data") or {}
-    if not part.get("path"):
+    folders = as_several(part.get("paths") or part.get("path"))
+    if not folders:
         raise ValueError(NO_DATA)
-    return natural_tasks(Path(part["path"]))
+    tasks = [natural_tasks(Path(folder), part.get("format")) for folder in folders]
+    shared = [task for task in tasks[0] if all(task in others for others in tasks)]
+    if not shared:
+        of_each = "; ".join(
+            f"{folder} {', '.join(own)}" for folder, own in zip(folders, tasks, strict=True)
+        )
+        raise ValueError(f"the data have no task in common: {of_each}; train them one by one")
+    return shared

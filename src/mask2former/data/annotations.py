@@ -6,14 +6,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+Mask: TypeAlias = tuple[NDArray[np.float64], ...] | dict
+"""Polygons, each (n, 2) as (x, y) in pixels of the upright image, or a compressed RLE."""
+
 
 @dataclass(frozen=True)
 class Instance:
     """One object: polygons (several parts are one union) or a COCO run-length encoding."""
 
     class_id: int
-    mask: tuple[NDArray[np.float64], ...] | dict
-    """Polygons, each (n, 2) as (x, y) in pixels of the upright image, or a compressed RLE."""
+    mask: Mask
     is_crowd: bool
     area: float
     """In pixels, as in the file."""
@@ -28,6 +30,9 @@ class Instances:
     height: int
     width: int
     items: tuple[Instance, ...]
+    ignored: tuple[Mask, ...] = ()
+    """Regions that are nobody's, neither scored nor background: in maps they are unlabelled, and
+    whatever object lies below them is cut. Instance segmentation takes no notice of them."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,7 @@ class Layered:
     objects: Annotations
     semantic: SegmentMap
     """Ids are class ids + 1; id 0 is unlabelled."""
+
+
+AsRead: TypeAlias = Instances | SegmentMap | Layered
+"""What a format's reader gives; `derive.for_task` makes `Annotations` of it."""

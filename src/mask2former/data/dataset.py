@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mask2former.data.annotations import Annotations
+from mask2former.data.annotations import Annotations, AsRead
 from mask2former.data.sources import Source
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -24,7 +24,9 @@ class Record:
     """As the annotation file says; none when it does not."""
     width: int | None = None
     num_objects: int | None = None
-    """Objects that are no crowds, of instance data sets; none for the others."""
+    """Objects that are no crowds, of data sets of objects whose annotation file tells; none for the
+    others, and where pixels of PNGs would have to be counted (VOC, DAVIS, instance PNGs). Training
+    for objects leaves out the images of which 0 are known, no others."""
     group: str | None = None
     """The video or scene it belongs to: never torn apart by a random split."""
     frame: int | None = None
@@ -42,13 +44,23 @@ class Dataset:
     tasks: tuple[Task, ...]
     """What the annotations can train and score; the natural one first."""
     records: Sequence[Record]
-    decode: Callable[[Record], Annotations]
+    decode: Callable[[Record], AsRead]
     """Reads a record's annotations; picklable."""
     notes: tuple[str, ...] = ()
     """How the reader understood what the files leave open: ignored values, background, names."""
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def annotations(self, index: int) -> AsRead:
+        return self.decode(self.records[index])
+
+
+@dataclass(frozen=True)
+class TaskDataset(Dataset):
+    """A data set as `derive.for_task` makes it: for one task, never in layers."""
+
+    decode: Callable[[Record], Annotations]
 
     def annotations(self, index: int) -> Annotations:
         return self.decode(self.records[index])

@@ -2,13 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from numpy.typing import NDArray
 
-from mask2former.data.annotations import Annotations, Instances, SegmentLabel, SegmentMap
-from mask2former.data.dataset import Dataset, Record
+from mask2former.data.annotations import (
+    Annotations,
+    AsRead,
+    Instances,
+    Layered,
+    SegmentLabel,
+    SegmentMap,
+)
+from mask2former.data.dataset import Dataset, Record, TaskDataset
+from mask2former.data.overlaps import join_layers, paint_classes, resolve_overlaps
 from mask2former.masks.id_maps import compact_ids
 from mask2former.masks.polygons import polygons_to_rle
 from mask2former.masks.rle import encode_mask, rle_area
@@ -16,39 +25,104 @@ from mask2former.tasks import Task
 from mask2former.types import Classes
 
 NOT_SCORED = -1
+BACKGROUND = "background"
+OVERLAP_NOTE = (
+    "where objects overlap, the smaller one lies above the larger one and crowds below all; "
+    "pixels of no object are unlabelled"
+)
 
 
-def for_task(dataset: Dataset, task: Task) -> Dataset:
+def for_task(dataset: Dataset, task: Task) -> TaskDataset:
     """The same images, annotated for one task.
 
     Panoptic annotations serve all tasks: for semantic segmentation the segments of one class, and
     crowds, become one; for instance segmentation stuff becomes unlabelled and the things are
-    numbered anew. Applied twice, nothing changes.
+    numbered anew. Objects serve all tasks as well: small ones lie above large ones, and for
+    semantic segmentation the pixels of no object become a class of their own. Of annotations in
+    layers, each task takes its layer; panoptic takes the objects, and the stuff around them.
+    Applied twice, nothing changes.
 
     Raises:
         ValueError: The annotations cannot serve the task.
     """
-    if task == dataset.tasks[0]:
-        return replace(dataset, tasks=(task,))
+    if isinstance(dataset, TaskDataset) and dataset.tasks == (task,):
+        return dataset
+    if not dataset.tasks:
+        raise ValueError(
+            f"split {dataset.split!r} of {dataset.folder} has no annotations; it can be predicted, "
+            f"not trained or scored"
+        )
     if task not in dataset.tasks:
         raise ValueError(
             f"{dataset.folder} ({dataset.format}) is annotated for "
             f"{', '.join(dataset.tasks)}, not for {task}; choose one of these tasks, or give "
             f"panoptic annotations, which serve all"
         )
+    # with stuff among the classes, the annotations are layers, or maps without a background
+    is_of_objects = dataset.tasks[0] == "instance" and all(dataset.classes.is_thing)
     if task == "semantic":
-        return replace(dataset, tasks=(task,), decode=SemanticDecoder(dataset.decode))
+        return _semantic(dataset, is_of_objects)
+    if task == "panoptic":
+        decode = PanopticDecoder(dataset.decode, dataset.classes.is_thing)
+        return _task_dataset(dataset, task, decode, note=OVERLAP_NOTE if is_of_objects else None)
     things = tuple(np.flatnonzero(dataset.classes.is_thing).tolist())
     if not things:
         raise ValueError(
             f"{dataset.folder} has no thing classes; instance segmentation needs categories with "
             f"isthing 1"
         )
-    return replace(
-        dataset,
-        tasks=(task,),
-        classes=_select(dataset.classes, things),
-        decode=ThingDecoder(dataset.decode, things),
+    dataset = replace(dataset, classes=_select(dataset.classes, things))
+    return _task_dataset(dataset, task, ThingDecoder(dataset.decode, things))
+
+
+def _semantic(dataset: Dataset, is_of_objects: bool) -> TaskDataset:
+    if not is_of_objects:
+        return _task_dataset(dataset, "semantic", SemanticDecoder(dataset.decode))
+    classes = with_background(dataset.classes)
+    background = background_of(classes)
+    added = ", which was added" if len(classes) > len(dataset.classes) else ""
+    assert background is not None
+    note = (
+        f"pixels of no object are class {classes.names[background]!r} (category id "
+        f"{classes.category_ids[background]}){added}; of overlapping objects the smaller one counts"
+    )
+    dataset = replace(dataset, classes=classes)
+    return _task_dataset(dataset, "semantic", SemanticDecoder(dataset.decode, background), note)
+
+
+def _task_dataset(
+    dataset: Dataset, task: Task, decode: Callable[[Record], Annotations], note: str | None = None
+) -> TaskDataset:
+    return TaskDataset(
+        dataset.format,
+        dataset.folder,
+        dataset.split,
+        dataset.classes,
+        (task,),
+        dataset.records,
+        decode,
+        dataset.notes if note is None else (*dataset.notes, note),
+    )
+
+
+def background_of(classes: Classes) -> int | None:
+    """Class id of the class of that name, if there is one."""
+    names = [name.strip("_ ").casefold() for name in classes.names]
+    return names.index(BACKGROUND) if BACKGROUND in names else None
+
+
+def with_background(classes: Classes) -> Classes:
+    """The classes, and behind them one for pixels of no object, unless they have it.
+
+    Its category id is the smallest that is free, from 0.
+    """
+    if background_of(classes) is not None:
+        return classes
+    free = next(i for i in count() if i not in classes.category_ids)
+    return Classes(
+        names=(*classes.names, BACKGROUND),
+        category_ids=(*classes.category_ids, free),
+        is_thing=(*classes.is_thing, False),
     )
 
 
@@ -56,34 +130,81 @@ def for_task(dataset: Dataset, task: Task) -> Dataset:
 class SemanticDecoder:
     """Reads a record as one segment a class."""
 
-    decode: Callable[[Record], Annotations]
+    decode: Callable[[Record], AsRead]
+    background: int | None = None
+    """Class id of pixels without object, of data sets of objects: those of no object, or of id 0
+    where the file has an id map."""
 
     def __call__(self, record: Record) -> SegmentMap:
-        annotations = _segment_map(self.decode(record))
-        segments = annotations.segments
-        compact = compact_ids(annotations.ids, [segment.id for segment in segments])
-        # id 0 stays unlabelled, class c has id c + 1
-        table = np.array([0, *(segment.class_id + 1 for segment in segments)], np.int32)
-        present = sorted({segment.class_id for segment in segments})
-        return SegmentMap(table[compact], tuple(SegmentLabel(c + 1, c) for c in present))
+        annotations = self.decode(record)
+        if isinstance(annotations, Layered):
+            return annotations.semantic
+        if isinstance(annotations, SegmentMap):
+            return _join_classes(annotations, self.background)
+        return paint_classes(annotations, self.background)
+
+
+@dataclass(frozen=True)
+class PanopticDecoder:
+    """Reads a record as segments that do not overlap."""
+
+    decode: Callable[[Record], AsRead]
+    is_thing: tuple[bool, ...]
+
+    def __call__(self, record: Record) -> SegmentMap:
+        annotations = self.decode(record)
+        if isinstance(annotations, SegmentMap):
+            return annotations
+        try:
+            if isinstance(annotations, Instances):
+                return resolve_overlaps(annotations).segments
+            return join_layers(annotations, self.is_thing)
+        except ValueError as error:
+            raise ValueError(f"image {record.image_id} ({record.image}): {error}") from error
 
 
 @dataclass(frozen=True)
 class ThingDecoder:
     """Reads a record as its things alone, with class ids 0.. for the given ones."""
 
-    decode: Callable[[Record], Annotations]
+    decode: Callable[[Record], AsRead]
     things: tuple[int, ...]
 
-    def __call__(self, record: Record) -> SegmentMap:
-        annotations = _segment_map(self.decode(record))
+    def __call__(self, record: Record) -> Annotations:
+        annotations = self.decode(record)
+        if isinstance(annotations, Layered):
+            annotations = annotations.objects
         new_ids = {class_id: i for i, class_id in enumerate(self.things)}
+        if isinstance(annotations, Instances):
+            items = tuple(
+                replace(item, class_id=new_ids[item.class_id])
+                for item in annotations.items
+                if item.class_id in new_ids
+            )
+            return replace(annotations, items=items)
         segments = tuple(
             replace(segment, class_id=new_ids[segment.class_id])
             for segment in annotations.segments
             if segment.class_id in new_ids
         )
         return SegmentMap(annotations.ids, segments)
+
+
+def _join_classes(annotations: SegmentMap, background: int | None) -> SegmentMap:
+    """Segments of one class as one, in the order of class ids."""
+    segments = annotations.segments
+    present = {segment.class_id for segment in segments}
+    is_joined = len(present) == len(segments) and not any(s.is_crowd for s in segments)
+    if is_joined and background is None:
+        return annotations
+    compact = compact_ids(annotations.ids, [segment.id for segment in segments])
+    # id 0 stays unlabelled, class c has id c + 1
+    table = np.array([0, *(segment.class_id + 1 for segment in segments)], np.int32)
+    ids = table[compact]
+    if background is not None and not annotations.ids.all():
+        ids[annotations.ids == 0] = background + 1
+        present.add(background)
+    return SegmentMap(ids, tuple(SegmentLabel(c + 1, c) for c in sorted(present)))
 
 
 def semantic_map(annotations: Annotations, num_classes: int) -> Int64[np.ndarray, "h w"]:

@@ -1,21 +1,27 @@
 """Which images make up which batch: an endless sequence that is known from its seed."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from torch.utils.data import Sampler
 
 Request: TypeAlias = tuple[int, int]
 """(index of the image, seed of its augmentation)"""
+ROUNDING = 1e-6
+"""Of sums of repeats."""
 
 
 class TrainingBatches(Sampler[list[Request]]):
     """Batches of requests without end, for `DataLoader(batch_sampler=...)`.
 
-    Every epoch is a permutation of all images drawn from (seed, epoch); rank r takes every
-    `world_size`-th of the endless sequence of epochs. A request's seed comes from the place in
+    Every epoch is a permutation of all images drawn from (seed, epoch), or of all repetitions of
+    images (see `Epochs`); rank r takes every `world_size`-th of the endless sequence of epochs. A
+    request's seed comes from the place in
     that sequence, so the sequence from any batch on is the same however one gets there.
     """
 
@@ -29,6 +35,7 @@ class TrainingBatches(Sampler[list[Request]]):
         world_size: int = 1,
         start: int = 0,
         is_landscape: Sequence[bool] | None = None,
+        repeats: Sequence[float] | None = None,
     ) -> None:
         """Say what to draw and where to begin.
 
@@ -41,15 +48,14 @@ class TrainingBatches(Sampler[list[Request]]):
             start: Batches of this rank to skip: the steps that a resumed run has done.
             is_landscape: One flag an image, to make batches of images of one orientation, which
                 wastes less padding; none mixes them.
+            repeats: How often each image occurs in an epoch, on average; none: once.
 
         Raises:
-            ValueError: There are no images, or the flags do not match them.
+            ValueError: There are no images, or the flags or repeats do not match them.
         """
-        if num_images < 1:
-            raise ValueError("0 images to train on; give at least one")
+        self.epochs = Epochs(num_images, seed, repeats)
         if is_landscape is not None and len(is_landscape) != num_images:
             raise ValueError(f"{len(is_landscape)} orientation flags for {num_images} images")
-        self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -70,12 +76,12 @@ class TrainingBatches(Sampler[list[Request]]):
     def _draws(self, first: int) -> Iterator[tuple[int, int]]:
         """(place in the sequence of all ranks, image index) of this rank's draws from `first`."""
         position = self.rank + first * self.world_size
-        epoch, order = -1, np.empty(0, np.int64)
+        current, order = -1, np.empty(0, np.int64)
         while True:
-            if position // self.num_images != epoch:
-                epoch = position // self.num_images
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
-            yield position, int(order[position % self.num_images])
+            epoch, place = divmod(position, self.epochs.length)
+            if epoch != current:
+                current, order = epoch, self.epochs.order(epoch)
+            yield position, int(order[place])
             position += self.world_size
 
     def _mixed(self, first: int) -> Iterator[list[tuple[int, int]]]:
@@ -91,6 +97,83 @@ class TrainingBatches(Sampler[list[Request]]):
             if len(queue) == self.batch_size:
                 yield queue.copy()
                 queue.clear()
+
+
+class Epochs:
+    """In which order an epoch shows the images, and how often each."""
+
+    def __init__(self, num_images: int, seed: int, repeats: Sequence[float] | None = None) -> None:
+        """See `TrainingBatches`.
+
+        Raises:
+            ValueError: There are no images, or the repeats do not match them.
+        """
+        if num_images < 1:
+            raise ValueError("0 images to train on; give at least one")
+        if repeats is not None and len(repeats) != num_images:
+            raise ValueError(f"{len(repeats)} repeats for {num_images} images")
+        self.num_images = num_images
+        self.seed = seed
+        self.length = num_images if repeats is None else epoch_length(repeats)
+        """Images that an epoch shows, repetitions counted."""
+        self.repeats: Float64[np.ndarray, " images"] | None = None
+        if repeats is not None:
+            # a little more, so that epochs are equally long; less would lose images of repeat 1
+            wanted = np.asarray(repeats, np.float64)
+            self.repeats = wanted * (self.length / wanted.sum())
+
+    def order(self, epoch: int) -> Int64[np.ndarray, " length"]:
+        """Indices of the images, in the order of an epoch.
+
+        An image that repeats r times on average occurs floor(r) or ceil(r) times: a comb of
+        distance 1, at a random place, falls on the images laid side by side, each as long as its r.
+        """
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.repeats is None:
+            return generator.permutation(self.num_images)
+        side_by_side = generator.permutation(self.num_images)
+        ends = np.cumsum(self.repeats[side_by_side])
+        teeth = np.arange(self.length) + generator.uniform()
+        # rounding of the sum must not put the last tooth behind the last image
+        places = np.searchsorted(ends, teeth, side="right").clip(max=self.num_images - 1)
+        return generator.permutation(side_by_side[places])
+
+
+def epoch_length(repeats: Sequence[float]) -> int:
+    """The least whole number of images in which all repeats have room."""
+    return max(1, math.ceil(math.fsum(repeats) - ROUNDING))
+
+
+def class_repeats(classes_per_image: Sequence[Collection[int]], threshold: float) -> list[float]:
+    """How often to show each image so that rare classes are seen: 1 or more.
+
+    Args:
+        classes_per_image: Class ids that occur in each image.
+        threshold: Share of the images below which a class is rare, in (0, 1].
+
+    Source:
+        LVIS (Gupta et al., 2019), repeat factor sampling: a class in a share f of the images asks
+        for max(1, sqrt(threshold / f)), and an image gets the most that any of its classes asks.
+    """
+    counts = Counter(class_id for present in classes_per_image for class_id in set(present))
+    num_images = len(classes_per_image)
+    wanted = {c: math.sqrt(threshold * num_images / count) for c, count in counts.items()}
+    return [max([1.0, *(wanted[c] for c in present)]) for present in classes_per_image]
+
+
+def share_repeats(sizes: Sequence[int], shares: Sequence[float]) -> list[float]:
+    """How often to show each image so that every data set gets its share of the draws.
+
+    Args:
+        sizes: Images of each data set; those of the first come first.
+        shares: Of each data set, in any unit.
+
+    Returns:
+        For each image; 1 on average.
+    """
+    whole = math.fsum(shares)
+    factors = [share / whole * sum(sizes) / size for share, size in zip(shares, sizes, strict=True)]
+    return [factor for factor, size in zip(factors, sizes, strict=True) for _ in range(size)]
 
 
 def _mix(seed: int, position: int) -> int:

@@ -1,8 +1,15 @@
 """Where the bytes of an image or label file come from: a file of its own, or a part of a shard."""
 
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+MOST_OPEN_FILES = 256
+"""Descriptors that a process keeps; systems allow from 1,024 on."""
 
 
 @runtime_checkable
@@ -40,12 +47,42 @@ class FileSlice:
             FileNotFoundError: The file around it is gone.
             ValueError: The file around it ends before the slice does.
         """
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            content = file.read(self.length)
+        content = _read_at(self.path, self.offset, self.length)
         if len(content) != self.length:
             raise ValueError(
                 f"{self.path} ends inside {self.name} ({len(content)} of {self.length} bytes); "
                 f"it is cut off: restore it or write it again"
             )
         return content
+
+
+def forget_open_files() -> None:
+    """Open anew whatever is read next: files of the same names may have been replaced."""
+    _descriptor.cache_clear()
+
+
+class _Descriptor:
+    """An open file, closed when nobody holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if "number" in vars(self):
+            close(self.number)
+
+
+_descriptor = lru_cache(MOST_OPEN_FILES)(_Descriptor)
+
+
+def _read_at(path: Path, offset: int, length: int) -> bytes:
+    """Up to `length` bytes.
+
+    `pread` leaves no position behind, so threads and forked processes may share a descriptor, and
+    a shard is opened once instead of once an image.
+    """
+    if sys.platform != "win32":
+        return os.pread(_descriptor(path).number, length, offset)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)

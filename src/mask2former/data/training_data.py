@@ -1,13 +1,19 @@
 """Training samples of a data set, each a function of (image, seed) and nothing else."""
 
+import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool
+from rich.console import Console
+from rich.progress import track
 
-from mask2former.data.dataset import Dataset
+from mask2former.data.annotations import Annotations, SegmentMap
+from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.geometry import Geometry, Size
 from mask2former.data.images import read_image, read_image_size
@@ -16,6 +22,10 @@ from mask2former.data.sampling import Request
 from mask2former.data.transforms import annotation_size, augment_image, make_target
 from mask2former.tasks import Task
 from mask2former.types import Sample
+
+logger = logging.getLogger(__name__)
+
+D = TypeVar("D", bound=Dataset)
 
 
 class TrainingData(torch.utils.data.Dataset[Sample]):
@@ -70,11 +80,12 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         )
 
 
-def without_empty_images(dataset: Dataset) -> Dataset:
+def without_empty_images(dataset: D) -> D:
     """Leave out the images of an instance data set that show no object, or crowds only.
 
     Only training does so; evaluation scores every image. Data sets of other formats stay as they
-    are, also when they are trained for instances.
+    are, also when they are trained for instances, and so do all that are for semantic segmentation,
+    which learns from an empty image that it is background.
 
     Raises:
         ValueError: No image is left.
@@ -83,7 +94,8 @@ def without_empty_images(dataset: Dataset) -> Dataset:
         detectron2 `filter_images_with_only_crowd_annotations`: COCO's 118287 training images
         become 117266.
     """
-    kept = [i for i, record in enumerate(dataset.records) if record.num_objects != 0]
+    is_semantic = dataset.tasks[0] == "semantic"
+    kept = [i for i, r in enumerate(dataset.records) if r.num_objects != 0 or is_semantic]
     if not kept:
         raise ValueError(
             f"split {dataset.split!r} of {dataset.folder} has {len(dataset)} images and none with "
@@ -107,3 +119,27 @@ def landscape_flags(dataset: Dataset) -> Bool[np.ndarray, " images"]:
         for record in dataset.records
     ]
     return np.array([width > height for height, width in sizes], bool)
+
+
+def classes_per_image(dataset: TaskDataset) -> list[frozenset[int]]:
+    """Class ids that occur in each image, crowds aside; reads all annotations once, in threads."""
+    logger.info("reading the annotations of %d images once, to count classes", len(dataset))
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(
+            lambda index: _classes_in(dataset.annotations(index)), range(len(dataset))
+        )
+        return list(
+            track(
+                found,
+                "counting classes",
+                total=len(dataset),
+                console=Console(stderr=True),
+                transient=True,
+            )
+        )
+
+
+def _classes_in(annotations: Annotations) -> frozenset[int]:
+    is_map = isinstance(annotations, SegmentMap)
+    objects = annotations.segments if is_map else annotations.items
+    return frozenset(one.class_id for one in objects if not one.is_crowd)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mask2former.data.annotations import Annotations
-from mask2former.data.dataset import Dataset
+from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.images import read_image
 from mask2former.data.transforms import annotation_size
@@ -72,18 +72,18 @@ def evaluate(
     """
     task = task or segmenter.task
     segmenter.check_tasks([task])
-    dataset = for_task(dataset, task)
-    if len(dataset) == 0:
+    annotated = for_task(dataset, task)
+    if len(annotated) == 0:
         raise ValueError(
             f"split {dataset.split} of {dataset.folder} has no images; evaluate another split"
         )
-    scores = Scores(task, segmenter.classes, dataset.classes)
+    scores = Scores(task, segmenter.classes, annotated.classes)
     clock = Stopwatch(segmenter.device)
     console = Console(stderr=True)
     indices = track(
-        range(len(dataset)), "evaluating", console=console, transient=True, disable=not progress
+        range(len(annotated)), "evaluating", console=console, transient=True, disable=not progress
     )
-    loaded = load_ahead(dataset)
+    loaded = load_ahead(annotated)
     for index in indices:
         with clock.measure("loading"):
             pixels, annotations = next(loaded)
@@ -92,12 +92,12 @@ def evaluate(
         with clock.measure("postprocess"):
             results = {t: segmenter.convert(output, t) for t in scores.tasks}
         with clock.measure("metric"):
-            scores.update(dataset.records[index].image_id, results, annotations)
+            scores.update(annotated.records[index].image_id, results, annotations)
         if on_prediction is not None:
             on_prediction(index, Prediction(pixels, segmenter.classes, task, results[task]))
     with clock.measure("metric"):
         metrics, per_class = scores.compute()
-    return Evaluation(task, len(dataset), metrics, per_class, clock.speed(len(dataset)))
+    return Evaluation(task, len(annotated), metrics, per_class, clock.speed(len(annotated)))
 
 
 class Loaded(NamedTuple):
@@ -107,7 +107,7 @@ class Loaded(NamedTuple):
     annotations: Annotations
 
 
-def load_ahead(dataset: Dataset) -> Iterator[Loaded]:
+def load_ahead(dataset: TaskDataset) -> Iterator[Loaded]:
     """The images in order, of which the next ones are read in threads meanwhile."""
     with ThreadPoolExecutor(LOADED_AHEAD) as threads:
         waiting: deque[Future[Loaded]] = deque()
@@ -119,7 +119,7 @@ def load_ahead(dataset: Dataset) -> Iterator[Loaded]:
             yield waiting.popleft().result()
 
 
-def _load(dataset: Dataset, index: int) -> Loaded:
+def _load(dataset: TaskDataset, index: int) -> Loaded:
     annotations = dataset.annotations(index)
     size = annotation_size(annotations)
     return Loaded(read_image(dataset.records[index].image, size), annotations)

@@ -1,13 +1,17 @@
 """The metrics of a task, fed with results and annotations image by image."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Int64, Integer
 
 from mask2former.data.annotations import Annotations, Instances
 from mask2former.data.derive import instance_rles, panoptic_map, semantic_map
 from mask2former.evaluation.instance import InstanceMetrics, TrueInstance
-from mask2former.evaluation.panoptic import PanopticMetrics
+from mask2former.evaluation.panoptic import VOID, PanopticMetrics
 from mask2former.evaluation.semantic import SemanticMetrics
 from mask2former.tasks import Task
 from mask2former.types import (
@@ -15,11 +19,13 @@ from mask2former.types import (
     InstanceResult,
     PanopticResult,
     Result,
+    Segment,
     SemanticResult,
 )
 
 ClassIds: TypeAlias = dict[int, int]
 """Class id of the data set by class id of the model."""
+SHOWN = 5
 
 
 class Scores:
@@ -34,15 +40,20 @@ class Scores:
             classes: What the annotations are numbered by.
 
         Raises:
-            ValueError: The model lacks a class of the data set, or (semantic and panoptic, where
-                every pixel counts) the classes are not the same.
+            ValueError: The model lacks a class of the data set.
         """
         self.task: Task = task
-        self.class_ids = match_classes(task, model_classes, classes)
+        self.class_ids = match_classes(model_classes, classes)
         self.semantic = SemanticMetrics(classes) if task in ("semantic", "panoptic") else None
         self.panoptic = PanopticMetrics(classes) if task == "panoptic" else None
         has_objects = task == "instance" or (task == "panoptic" and any(classes.is_thing))
         self.instance = InstanceMetrics(classes) if has_objects else None
+
+    def _renumber_labels(self, labels: Integer[np.ndarray, "h w"]) -> Int64[np.ndarray, "h w"]:
+        """Class ids of the data set; behind them, one for all classes that it does not have."""
+        table = np.full(max([int(labels.max(initial=0)), *self.class_ids]) + 1, len(self.class_ids))
+        table[list(self.class_ids)] = list(self.class_ids.values())
+        return table[labels]
 
     @property
     def tasks(self) -> list[Task]:
@@ -62,10 +73,14 @@ class Scores:
         for result in results.values():
             if isinstance(result, SemanticResult) and self.semantic is not None:
                 truth = semantic_map(annotations, len(self.semantic.classes))
-                self.semantic.update(result.label_map.cpu().numpy(), truth)
+                labels = result.label_map.cpu().numpy()
+                self.semantic.update(self._renumber_labels(labels), truth)
             elif isinstance(result, PanopticResult) and self.panoptic is not None:
                 ids = result.segment_map.cpu().numpy()
-                self.panoptic.update(ids, result.segments, *panoptic_map(annotations))
+                segments = renumber_segments(result.segments, self.class_ids)
+                if len(segments) < len(result.segments):
+                    ids = np.where(np.isin(ids, [s.id for s in segments]), ids, VOID)
+                self.panoptic.update(ids, segments, *panoptic_map(annotations))
             elif isinstance(result, InstanceResult) and self.instance is not None:
                 renumbered = renumber(result, self.class_ids)
                 truth = _true_things(annotations, self.instance.classes)
@@ -97,23 +112,37 @@ class Scores:
         return {task: part for task, part in by_task.items() if part is not None}
 
 
-def match_classes(task: Task, model_classes: Classes, classes: Classes) -> ClassIds:
-    """Class ids of the data set by those of the model; see `Scores`."""
-    known = list(zip(model_classes.category_ids, model_classes.names, strict=True))
-    own = list(zip(classes.category_ids, classes.names, strict=True))
-    if task != "instance" and own != known:
-        raise ValueError(
-            f"the model and the data set have different classes: {_difference(known, own)}; "
-            f"evaluate {task} segmentation on a data set with the model's classes, in its order"
-        )
-    missing = [f"{name!r} (id {id_})" for id_, name in own if (id_, name) not in known]
+def match_classes(model_classes: Classes, classes: Classes) -> ClassIds:
+    """Class ids of the data set by those of the model, matched by name.
+
+    Classes of one name are told apart by category id. A name that the model does not know stands
+    for the class whose synonyms it shares ("road" and "road, route").
+
+    Raises:
+        ValueError: The model lacks a class of the data set.
+    """
+    matched: ClassIds = {}
+    missing = dict(enumerate(zip(classes.names, classes.category_ids, strict=True)))
+    for is_same in (_has_name_and_id, _has_name, _has_synonym):
+        for class_id, wanted in list(missing.items()):
+            free = [i for i in range(len(model_classes)) if i not in matched]
+            found = [i for i in free if is_same(model_classes, i, wanted)]
+            if len(found) == 1 or (found and is_same is _has_name):
+                matched[found[0]] = class_id
+                del missing[class_id]
     if missing:
         raise ValueError(
-            f"the model does not know these classes of the data set: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}; evaluate on a data set of classes that it was "
-            "trained on"
+            f"the model does not know these classes of the data set: "
+            f"{_shown([name for name, _ in missing.values()])}; it knows "
+            f"{_shown(model_classes.names)}: evaluate on a data set of classes that it was "
+            f"trained on"
         )
-    return {known.index(key): i for i, key in enumerate(own)}
+    return matched
+
+
+def renumber_segments(segments: Sequence[Segment], class_ids: ClassIds) -> list[Segment]:
+    """The segments of known classes, with the class ids of the data set."""
+    return [replace(s, class_id=class_ids[s.class_id]) for s in segments if s.class_id in class_ids]
 
 
 def renumber(result: InstanceResult, class_ids: ClassIds) -> InstanceResult:
@@ -134,12 +163,21 @@ def _true_things(annotations: Annotations, classes: Classes) -> list[TrueInstanc
     return instance_rles(annotations)
 
 
-def _difference(model: list[tuple[int, str]], own: list[tuple[int, str]]) -> str:
-    if len(model) != len(own):
-        return f"{len(model)} in the model, {len(own)} in the data set"
-    place, pair = next((i, p) for i, p in enumerate(zip(model, own, strict=True)) if p[0] != p[1])
-    (model_id, model_name), (own_id, own_name) = pair
-    return (
-        f"class {place} is {model_name!r} (id {model_id}) in the model and {own_name!r} "
-        f"(id {own_id}) in the data set"
-    )
+def _has_name_and_id(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:
+    return (classes.names[class_id], classes.category_ids[class_id]) == wanted
+
+
+def _has_name(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:
+    return classes.names[class_id] == wanted[0]
+
+
+def _has_synonym(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:
+    return not _synonyms(classes.names[class_id]).isdisjoint(_synonyms(wanted[0]))
+
+
+def _synonyms(name: str) -> set[str]:
+    return {word.strip().casefold().replace("_", " ") for word in re.split("[,;]", name)} - {""}
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

@@ -14,7 +14,8 @@ class SemanticMetrics:
         self.classes = classes
         size = len(classes) + 1
         self.confusion: Int64[np.ndarray, "k1 k1"] = np.zeros((size, size), np.int64)
-        """Pixels by predicted class (rows) and true class (columns; the last is not scored)."""
+        """Pixels by predicted class (rows; the last is any class that the data set does not have)
+        and true class (columns; the last is not scored)."""
 
     def update(
         self, predicted: Integer[np.ndarray, "h w"], truth: Integer[np.ndarray, "true_h true_w"]
@@ -22,7 +23,8 @@ class SemanticMetrics:
         """Count one image.
 
         Args:
-            predicted: Class ids.
+            predicted: Class ids; the number of classes where a class is predicted that the data
+                set does not have.
             truth: Class ids, or -1 where the pixel is not scored.
 
         Raises:
@@ -54,7 +56,8 @@ class SemanticMetrics:
             the ground truth *or the predictions*; both agree when every class occurs.
         """
         scored = self.confusion[:-1, :-1]
-        right, true, predicted = scored.diagonal(), scored.sum(axis=0), scored.sum(axis=1)
+        right, predicted = scored.diagonal(), scored.sum(axis=1)
+        true = self.confusion[:, :-1].sum(axis=0)
         occurs = true > 0
         iou = np.where(occurs, ratio(right, true + predicted - right), np.nan)
         accuracy = ratio(right, true)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mask2former.data.batching import pad_images
 from mask2former.data.images import read_image
 from mask2former.data.transforms import resize_for_test
+from mask2former.fractions import Fractions
 from mask2former.inference.device import find_device
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.prediction import Prediction
@@ -30,6 +31,18 @@ TASKS_OF: dict[Task, tuple[Task, ...]] = {
     "panoptic": ("panoptic", "instance", "semantic"),
 }
 """What a model that was trained for a task can do; the first when nothing is asked for."""
+
+
+class TrainedOn(NamedTuple):
+    """The data of the run, and how they were read, so that its held-out images are found again."""
+
+    folders: tuple[Path, ...] = ()
+    format: str | None = None
+    """None: it was found by looking."""
+    split_fractions: Fractions | None = None
+    """By which data without splits were divided."""
+    ignore_index: int = 255
+    """Value of PNG masks that was no class."""
 
 
 class Output(NamedTuple):
@@ -54,7 +67,7 @@ class Segmenter:
         panoptic_score_threshold: float = 0.8,
         panoptic_overlap_threshold: float = 0.8,
         max_instances: int = 100,
-        ignore_index: int = 255,
+        trained_on: TrainedOn = TrainedOn(),  # noqa: B008 immutable
         device: str | torch.device = "auto",
     ) -> None:
         """Make a segmenter of a model, which is set to evaluation and moved to the device.
@@ -68,7 +81,7 @@ class Segmenter:
             panoptic_score_threshold: Class probability that a segment must exceed.
             panoptic_overlap_threshold: Share of its mask that a segment must win.
             max_instances: Objects per image.
-            ignore_index: Value of PNG masks that was no class in training.
+            trained_on: Nothing in particular, for a model of unknown origin.
             device: "auto", or as PyTorch names it.
         """
         self.device = find_device(str(device))
@@ -79,7 +92,7 @@ class Segmenter:
         self.panoptic_score_threshold = panoptic_score_threshold
         self.panoptic_overlap_threshold = panoptic_overlap_threshold
         self.max_instances = max_instances
-        self.ignore_index = ignore_index
+        self.trained_on = trained_on
 
     @classmethod
     def load(
@@ -107,7 +120,12 @@ class Segmenter:
             task=run.task,
             **run.data.test_size.model_dump(),
             **run.inference.model_dump(),
-            ignore_index=run.data.ignore_index,
+            trained_on=TrainedOn(
+                run.data.paths,
+                run.data.format,
+                run.data.split_fractions,
+                run.data.ignore_index,
+            ),
             device=device,
         )
 

@@ -1,4 +1,4 @@
-"""The log of a run, also as a file."""
+"""The log of a run as a file; its warnings reach the terminal as well."""
 
 import logging
 from logging.handlers import MemoryHandler
@@ -13,9 +13,14 @@ class LogFile:
         self.level = self.logger.level
         self.memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
         self.file: logging.Handler | None = None
+        # a logger with a handler of its own no longer says warnings by itself
+        self.terminal = logging.StreamHandler()
+        self.terminal.setLevel(logging.WARNING)
+        self.terminal.setFormatter(logging.Formatter("warning: %(message)s"))
 
     def __enter__(self) -> "LogFile":
         self.logger.addHandler(self.memory)
+        self.logger.addHandler(self.terminal)
         self.logger.setLevel(logging.INFO)
         return self
 
@@ -30,6 +35,7 @@ class LogFile:
     def __exit__(self, *_: object) -> None:
         self.logger.setLevel(self.level)
         self.logger.removeHandler(self.memory)
+        self.logger.removeHandler(self.terminal)
         self.memory.close()
         if self.file is not None:
             self.file.close()

@@ -16,8 +16,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from mask2former.check.fast import fast_check
 from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
+from mask2former.data.problems import Strict
 from mask2former.inference.device import find_device
 from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.loader import (
@@ -85,7 +87,10 @@ def train(
         _check_free(output)
     with LogFile() as log_file:
         splits = open_splits(run.data, run.task)
-        num_steps = count_steps(run, len(splits.train))
+        run = run.model_copy(update={"data": splits.data})
+        if not resume:
+            _check_data(splits, run)
+        num_steps = count_steps(run, splits.epoch_length)
         torch.manual_seed(run.training.seed)
         model = build_model(run.model, len(splits.classes))
         if not resume:
@@ -212,13 +217,31 @@ def _steps_done(state: Path) -> int:
     return torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"]
 
 
+def _check_data(splits: Splits, run: Run) -> None:
+    """Look at some images of each split before an hour is spent on them."""
+    problems = fast_check(
+        splits.train.dataset,
+        run.task,
+        num_queries=run.model.num_queries,
+        validation=splits.validation,
+    )
+    strict = Strict()
+    for problem in problems:
+        strict.take(problem)
+
+
 def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
-    _LOG.info("%s on %s: %d classes", run.task, run.data.path, len(splits.classes))
+    folders = ", ".join(map(str, run.data.paths))
+    _LOG.info("%s on %s: %d classes", run.task, folders, len(splits.classes))
+    validation = () if splits.validation is None else splits.validation.notes
+    for note in dict.fromkeys((*splits.train.dataset.notes, *validation)):
+        _LOG.info("data: %s", note)
     unnamed = "ImageNet" if run.model.backbone.pretrained else "random"
     _LOG.info("weights: %s", run.weights or unnamed)
     _LOG.info(
-        "%d training images, %d steps of %d", len(splits.train), num_steps, run.training.batch_size
-    )
+        "%d training images, %d an epoch, %d steps of %d",
+        len(splits.train), splits.epoch_length, num_steps, run.training.batch_size,
+    )  # fmt: skip
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
         _LOG.warning("batch norm is frozen at statistics that nothing was trained with")

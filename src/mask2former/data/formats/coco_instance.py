@@ -1,62 +1,81 @@
 """COCO instance segmentation: one JSON file a split, objects as polygons or run lengths.
 
-Two layouts: `{split}/_annotations.coco.json` beside its images (Roboflow), or
-`annotations/instances_{split}*.json` with the images in `{split}*/`, `images/{split}*/` or
-`images/`.
+The layouts are those of COCO itself and of the tools that write its format: a file for each split
+in `annotations/` (COCO, CVAT), or a file beside its images or their folder (Roboflow, labelme2coco,
+FiftyOne, Label Studio), for the whole or one a split.
 """
 
-import logging
-import re
+import math
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mask2former.data.annotations import Instance, Instances
 from mask2former.data.dataset import Dataset, Record
 from mask2former.data.formats.coco_json import (
+    UNSPLIT,
     agreed_categories,
-    find_image_folder,
     images_by_id,
+    left_out_note,
     read_coco_json,
+    sniff,
+    split_of,
+    warn_repeated_ids,
 )
-from mask2former.data.formats.format import Format, Found, Reading
+from mask2former.data.formats.coco_masks import (
+    Fault,
+    PackedObject,
+    decode_objects,
+    parse_segmentation,
+)
+from mask2former.data.formats.format import WHOLE, Format, Found, Reading
+from mask2former.data.formats.listing import JSON, files_in, first_few, folders_in, is_file
+from mask2former.data.formats.named_files import find_files, shortening_note, warn_unnamed
+from mask2former.data.formats.splits import SPLIT_NAMES
+from mask2former.data.problems import Problems
 from mask2former.data.records import PackedRecords
-from mask2former.masks.polygons import polygons_to_rle
-from mask2former.masks.rle import canonical_rle, rle_area
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
-logger = logging.getLogger(__name__)
-
-TASKS: tuple[Task, ...] = ("instance",)
+TASKS: tuple[Task, ...] = ("instance", "panoptic", "semantic")
 ROBOFLOW_FILE = "_annotations.coco.json"
-FARTHEST_POINT = 1e6
-"""Pixels; a coordinate beyond is damage, and would overflow pycocotools' integers."""
+FILES = (ROBOFLOW_FILE, "annotations.json", "labels.json", "result.json", "instances.json")
+"""Written beside images or their folder by Roboflow, labelme2coco, FiftyOne, Label Studio."""
+IMAGE_FOLDERS = ("images", "JPEGImages", "data")
+SURE_START = "instances_"
+"""Of the names of files that leave no doubt."""
+
+decode = decode_objects
 
 
 def find(folder: Path) -> Found | None:
     """The annotation file of each split in a folder."""
-    files = {path.parent.name: path for path in sorted(folder.glob(f"*/{ROBOFLOW_FILE}"))}
-    for path in sorted(folder.glob("annotations/instances_*.json")):
-        files.setdefault(split_of(path, "instances_"), path)
+    files: dict[str, Path] = {}
+    for split, path in _candidates(folder):
+        is_new = split not in files and not (split == WHOLE and files)
+        if is_new and _is_ours(path):
+            files[split] = path
     return Found(TASKS, files) if files else None
 
 
-def split_of(path: Path, prefix: str) -> str:
-    """`annotations/instances_train2017.json` is the split train."""
-    return re.sub(r"_?\d{4}$", "", path.stem.removeprefix(prefix))
+def image_folders(folder: Path, split: str, path: Path) -> list[Path]:
+    """Where the images of an annotation file may lie, the likeliest first."""
+    if path.name in FILES:
+        base = path.parent
+        return [base, *(base / name for name in IMAGE_FOLDERS)]
+    name = path.stem.removeprefix(SURE_START).removeprefix("panoptic_")
+    # the folder of `panoptic.json` holds its PNGs, not its images
+    names = [split] if name == "panoptic" else list(dict.fromkeys((name, split)))
+    return [
+        *(place for name in names for place in (folder / name, folder / "images" / name)),
+        *(folder / split / inner for inner in IMAGE_FOLDERS),
+        *(folder / inner / split for inner in IMAGE_FOLDERS[1:]),
+        *(folder / inner for inner in IMAGE_FOLDERS),
+        folder,
+    ]
 
 
-def image_folders(folder: Path, split: str, name: str) -> list[Path]:
-    """Where images of a split may lie; `name` is the split with its year."""
-    below = [folder / name, folder / "images" / name, folder / split, folder / "images" / split]
-    return [*below, folder / split / "images", folder / "images", folder]
-
-
-def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:  # noqa: ARG001 one signature for all formats
+def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
     """Read one split.
 
     Args:
@@ -69,7 +88,7 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:  
         ValueError: Something in the annotation file is wrong; the message names it.
         FileNotFoundError: Images are missing.
     """
-    path = found.splits[split]
+    path, problems = found.splits[split], reading.problems
     categories = agreed_categories(found.splits)
     content = read_coco_json(path)
     classes = Classes(
@@ -77,116 +96,118 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:  
         category_ids=tuple(category["id"] for category in categories),
         is_thing=(True,) * len(categories),
     )
-    images = images_by_id(content, path)
-    if path.name == ROBOFLOW_FILE:
-        candidates = [path.parent]
-    else:
-        candidates = image_folders(folder, split, path.stem.removeprefix("instances_"))
-    root = find_image_folder([i["file_name"] for i in images.values()], candidates, path)
-    objects = _group_objects(content["annotations"], images, classes, path)
+    images = images_by_id(content, path, problems)
+    file_names = {image_id: image["file_name"] for image_id, image in images.items()}
+    located = find_files(file_names, image_folders(folder, split, path), path, problems)
+    if is_own_folder(located.folder, folder, split, found):
+        warn_unnamed(located, path, problems)
+    objects = read_objects(content["annotations"], images, classes, path, problems)
     records = PackedRecords(
         Record(
             image_id=image_id,
-            image=root / image["file_name"],
+            image=located.path(image_id),
             annotation=tuple(objects[image_id]),
-            height=int(image["height"]),
-            width=int(image["width"]),
-            num_objects=sum(not is_crowd for _, _, is_crowd, _ in objects[image_id]),
+            height=int(images[image_id]["height"]),
+            width=int(images[image_id]["width"]),
+            num_objects=sum(not item[2] for item in objects[image_id]),
         )
-        for image_id, image in images.items()
+        for image_id in images
+        if image_id in located.names
     )
-    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode)
+    notes = (*left_out_note(content, categories, path), *shortening_note(located, path))
+    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode, notes)
 
 
-def decode(record: Record) -> Instances:
-    """The objects of one image.
+def is_own_folder(images: Path, folder: Path, split: str, found: Found) -> bool:
+    """Whether a folder of images is for one split alone, so that none may be left over in it."""
+    if len(found.splits) == 1:
+        return True
+    return any(split_of(part) == split for part in images.relative_to(folder).parts)
 
-    Raises:
-        ValueError: A coordinate is no number or far outside the image.
+
+def read_objects(
+    annotations: list[Any],
+    images: dict[int | str, dict],
+    classes: Classes,
+    path: Path,
+    problems: Problems,
+) -> dict[int | str, list[PackedObject]]:
+    """The objects of each image in file order; those that are wrong are told and left out.
+
+    Args:
+        annotations: As in the file.
+        images: The file's images by id.
+        classes: What the category ids mean.
+        path: The file, for messages.
+        problems: Is told the faults.
     """
-    height, width = record.height, record.width
-    assert height is not None, "images_by_id checks that every image has a size"
-    assert width is not None
-    items = []
-    for class_id, mask, is_crowd, area in record.annotation:
-        if not isinstance(mask, dict):
-            mask = tuple(_points(part, record) for part in mask)
-        if area is None:
-            rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-            area = rle_area(rle)
-        items.append(Instance(class_id, mask, is_crowd, float(area)))
-    return Instances(height, width, tuple(items))
-
-
-def _group_objects(
-    annotations: list[dict], images: dict, classes: Classes, path: Path
-) -> dict[int | str, list[tuple]]:
-    """(class id, polygons or RLE, is crowd, area) of each object, by image."""
-    class_ids: dict[Any, int] = {**classes.class_id_by_category()}
-    objects: dict[int | str, list[tuple]] = defaultdict(list)
-    num_degenerate = 0
+    class_ids = classes.class_id_by_category()
+    objects: dict[int | str, list[PackedObject]] = defaultdict(list)
+    degenerate: list[Any] = []
     for annotation in annotations:
-        where = f"{path}: annotation {annotation.get('id')}"
-        image = images.get(annotation.get("image_id"))
-        if image is None:
-            raise ValueError(
-                f"{where} is for image id {annotation.get('image_id')}, which 'images' does not "
-                f"list; add the image or take the annotation out"
-            )
-        class_id = class_ids.get(annotation.get("category_id"))
-        if class_id is None:
-            raise ValueError(
-                f"{where} has category id {annotation.get('category_id')}, but the categories "
-                f"are {_shorten(classes.category_ids)}; correct it or add the category"
-            )
-        mask, num_dropped = _read_mask(annotation.get("segmentation"), image, where)
-        num_degenerate += num_dropped
-        if mask:
-            crowd = bool(annotation.get("iscrowd", 0))
-            objects[image["id"]].append((class_id, mask, crowd, annotation.get("area")))
-    if num_degenerate:
-        logger.warning("%s: dropped %d polygons with fewer than 3 points", path, num_degenerate)
+        try:
+            image_id, item, num_dropped = _read_object(annotation, images, class_ids)
+        except Fault as fault:
+            is_object = isinstance(annotation, dict)
+            name = f"annotation {annotation.get('id')}" if is_object else "an annotation"
+            image_id = annotation.get("image_id") if is_object else None
+            message = f"{path}: {name} {fault}"
+            problems.error(fault.kind, message, file=path, image_id=_printable(image_id))
+            continue
+        degenerate += [annotation.get("id")] * num_dropped
+        if item[1]:
+            objects[image_id].append(item)
+    if degenerate:
+        problems.warn(
+            "degenerate polygon",
+            f"{path}: dropped {len(degenerate)} polygons with fewer than 3 points, of the "
+            f"annotations {first_few(list(dict.fromkeys(degenerate)))}; redraw them or take them "
+            f"out",
+            file=path,
+        )
+    warn_repeated_ids(annotations, path, problems)
     return objects
 
 
-def _read_mask(segmentation: object, image: dict, where: str) -> tuple[list | dict, int]:
-    """Polygons or an RLE, and how many polygons of fewer than 3 points were dropped."""
-    if isinstance(segmentation, dict):
-        try:
-            return canonical_rle(segmentation, int(image["height"]), int(image["width"])), 0
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    if not segmentation:
-        raise ValueError(
-            f"{where} has no mask, only a box; give it a 'segmentation' (polygons or run "
-            f"lengths), since masks cannot be learnt from boxes"
+def _read_object(
+    annotation: Any, images: dict[int | str, dict], class_ids: dict[int, int]
+) -> tuple[int | str, PackedObject, int]:
+    """(image id, object, number of polygons dropped) of one annotation.
+
+    Raises:
+        Fault: It is wrong.
+    """
+    if not isinstance(annotation, dict):
+        raise Fault("unreadable annotation", f"is {annotation!r}, no JSON object; take it out")
+    image_id = _printable(annotation.get("image_id"))
+    image = None if image_id is None else images.get(image_id)
+    if image_id is None or image is None:
+        raise Fault(
+            "annotation without image",
+            f"is for image id {annotation.get('image_id')}, which 'images' does not list; add the "
+            f"image or take the annotation out",
         )
-    if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
-        raise ValueError(
-            f"{where} has a segmentation that is neither a list of polygons "
-            f"[[x1, y1, x2, y2, ...], ...] nor a run-length encoding; write it as one of these"
+    category_id = annotation.get("category_id")
+    class_id = class_ids.get(category_id) if isinstance(category_id, int) else None
+    if class_id is None:
+        raise Fault(
+            "unknown class",
+            f"has category id {category_id}, but the categories are {shorten(tuple(class_ids))}; "
+            f"correct it or add the category",
         )
-    for part in segmentation:
-        if len(part) % 2:
-            raise ValueError(f"{where} has a polygon of {len(part)} numbers; x and y come in pairs")
-    parts = [part for part in segmentation if len(part) >= 6]
-    return parts, len(segmentation) - len(parts)
+    height, width = int(image["height"]), int(image["width"])
+    mask, num_dropped = parse_segmentation(annotation.get("segmentation"), height, width)
+    crowd = bool(annotation.get("iscrowd", 0))
+    return image_id, (class_id, mask, crowd, known_area(annotation.get("area")), None), num_dropped
 
 
-def _points(part: list, record: Record) -> NDArray[np.float64]:
-    try:
-        points = np.asarray(part, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        points = np.array([[np.nan, np.nan]])
-    if not (np.abs(points) < FARTHEST_POINT).all():  # also true of NaN
-        raise ValueError(
-            f"a polygon of image {record.image_id} ({record.image}) has a coordinate that is "
-            f"no number or beyond {FARTHEST_POINT:.0f} pixels; correct the annotation"
-        )
-    return points
+def known_area(area: Any) -> float | None:
+    """An area in pixels as in the file; none, to be counted, where that is no such number."""
+    return float(area) if isinstance(area, int | float) and 0 <= area < math.inf else None
 
 
-def _shorten(ids: tuple[int, ...]) -> str:
+def shorten(ids: tuple[int, ...]) -> str:
+    """The ids, or how many there are when they are too many to read."""
     return (
         ", ".join(map(str, ids))
         if len(ids) <= 20
@@ -194,9 +215,48 @@ def _shorten(ids: tuple[int, ...]) -> str:
     )
 
 
+def _candidates(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file with a name that may be right, the surest names first."""
+    children = [path.name for path in folders_in(folder)]
+    for child in children:
+        yield child, folder / child / ROBOFLOW_FILE
+    listed = files_in(folder / "annotations", JSON)
+    for path in listed:
+        if path.name.startswith(SURE_START):
+            split = split_of(path.stem.removeprefix(SURE_START))
+            yield WHOLE if split in UNSPLIT else split, path
+    for path in (*listed, *files_in(folder, JSON)):
+        if split_of(path.stem) in SPLIT_NAMES:
+            yield split_of(path.stem), path
+    for name in FILES[1:]:
+        for child in children:
+            if split_of(child) in SPLIT_NAMES:
+                yield split_of(child), folder / child / name
+    for name in FILES:
+        yield WHOLE, folder / name
+
+
+def _is_ours(path: Path) -> bool:
+    if not is_file(path):
+        return False
+    kind = sniff(path)
+    # these names leave no doubt, so that what is wrong inside is told when it is read
+    is_sure = path.name == ROBOFLOW_FILE or path.name.startswith(SURE_START)
+    return kind == "objects" or (is_sure and kind is None)
+
+
+def _printable(image_id: Any) -> int | str | None:
+    return image_id if isinstance(image_id, int | str) else None
+
+
 FORMAT = Format(
     name="coco-instance",
-    layouts=("{split}/_annotations.coco.json", "annotations/instances_{split}*.json"),
+    layouts=(
+        "annotations/instances_{split}*.json",
+        "annotations/{split}*.json",
+        "{split}*.json",
+        f"[{{split}}/]{'|'.join(FILES)}",
+    ),
     find=find,
     read=read,
 )

@@ -1,13 +1,47 @@
-"""What COCO's instance and panoptic annotation files have in common."""
+"""What COCO's instance, panoptic and video annotation files have in common."""
 
 import json
 import mmap
-from collections.abc import Iterable, Sequence
+import re
 from pathlib import Path
+from typing import Any, Literal
 
+from mask2former.data.formats.listing import first_few
 from mask2former.data.formats.splits import in_order
+from mask2former.data.formats.text_files import read_json_object
+from mask2former.data.problems import Problems
 
-FIRST_FEW = 3
+UNSPLIT = ("", "default")
+"""Names that stand for no split: CVAT writes "default"."""
+SNIFFED = 1 << 20
+"""Bytes at either end of a file that are looked at to tell its kind."""
+
+
+def split_of(stem: str) -> str:
+    """`train2017` and `train_2017` are the split train."""
+    return re.sub(r"_?\d{4}$", "", stem)
+
+
+def sniff(path: Path) -> Literal["objects", "panoptic", "videos"] | None:
+    """What an annotation file describes, told from its two ends; none: nothing of COCO's kinds.
+
+    Files of hundreds of megabytes are common, so that a folder cannot be looked over by parsing.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(SNIFFED)
+            file.seek(max(len(text), path.stat().st_size - SNIFFED))
+            text += file.read()
+    except OSError:
+        return None
+    if b'"file_names"' in text or b'"segmentations"' in text:
+        return "videos"
+    is_panoptic = b'"isthing"' in text and b'"segmentation"' not in text
+    if b'"segments_info"' in text or is_panoptic:
+        return "panoptic"
+    has_images = any(key in text for key in (b'"images"', b'"image_id"', b'"segmentation"'))
+    has_classes = b'"categories"' in text or b'"category_id"' in text
+    return "objects" if has_images and has_classes else None
 
 
 def read_coco_json(path: Path) -> dict:
@@ -16,12 +50,9 @@ def read_coco_json(path: Path) -> dict:
     Raises:
         ValueError: It is no such file.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); restore the file") from error
+    content = read_json_object(path)
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), list):
             raise ValueError(
                 f"{path} has no list {key!r}; a COCO annotation file has the lists 'images', "
                 f"'annotations' and 'categories'"
@@ -32,8 +63,8 @@ def read_coco_json(path: Path) -> dict:
 def agreed_categories(files: dict[str, Path]) -> list[dict]:
     """The categories of all splits, in the order of the training file.
 
-    Category 0 of supercategory "none" is left out when no object has it: Roboflow writes it as
-    the parent of the others.
+    Category 0 of supercategory "none" or of the name "background" is left out when no object has
+    it: Roboflow writes the one as the parent of the others, labelme2coco the other.
 
     Args:
         files: Annotation file of each split.
@@ -60,12 +91,17 @@ def read_categories(path: Path) -> list[dict]:
     """
     categories = _scan_categories(path)
     if categories is None:
-        categories = read_coco_json(path)["categories"]
-    if not categories:
+        categories = read_json_object(path).get("categories")
+    if not categories or not isinstance(categories, list):
         raise ValueError(f"{path} has no categories; list the classes in 'categories'")
     for category in categories:
         if not isinstance(category, dict) or not {"id", "name"} <= set(category):
             raise ValueError(f"{path}: category {category} needs an 'id' and a 'name'")
+        if type(category["id"]) is not int:
+            raise ValueError(
+                f"{path}: category {category['name']!r} has the id {category['id']!r}; category "
+                f"ids are whole numbers, so renumber the categories and their annotations"
+            )
     ids = [category["id"] for category in categories]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
@@ -73,20 +109,40 @@ def read_categories(path: Path) -> list[dict]:
     return categories
 
 
-def images_by_id(content: dict, path: Path) -> dict[int | str, dict]:
-    """The image entries of an annotation file.
+def left_out_note(content: dict, categories: list[dict], path: Path) -> tuple[str, ...]:
+    """What to tell about categories of the file that are no classes."""
+    ids = {category["id"] for category in categories}
+    left_out = [category for category in content["categories"] if category["id"] not in ids]
+    return tuple(
+        f"Category {category['id']} ({category['name']!r}) of {path.name} is no class: no "
+        f"object has it, and tools write such a one as the parent of the others or the background."
+        for category in left_out
+    )
+
+
+def images_by_id(content: dict, path: Path, problems: Problems) -> dict[int | str, dict]:
+    """The image entries of an annotation file that are complete; the others are told.
 
     Raises:
-        ValueError: An entry is incomplete, or an id occurs twice.
+        ValueError: None is left.
     """
     images: dict[int | str, dict] = {}
     for image in content["images"]:
-        missing = [key for key in ("id", "file_name", "height", "width") if key not in image]
-        if missing:
-            raise ValueError(f"{path}: image {image} has no {missing[0]!r}; add it")
-        if image["id"] in images:
-            raise ValueError(f"{path}: image id {image['id']} occurs twice; give each its own id")
-        images[image["id"]] = image
+        wrong = _wrong_image(image)
+        if wrong:
+            problems.error(
+                "unreadable annotation", f"{path}: image {image} {wrong}; correct it", file=path
+            )
+        elif image["id"] in images:
+            problems.error(
+                "duplicate id",
+                f"{path}: image id {image['id']} occurs twice, as "
+                f"{images[image['id']]['file_name']} and {image['file_name']}; give each its own",
+                file=path,
+                image_id=image["id"],
+            )
+        else:
+            images[image["id"]] = image
     if not images:
         raise ValueError(
             f"{path} lists no images; an empty split can be neither trained nor scored"
@@ -94,36 +150,51 @@ def images_by_id(content: dict, path: Path) -> dict[int | str, dict]:
     return images
 
 
-def find_image_folder(file_names: Sequence[str], candidates: Iterable[Path], path: Path) -> Path:
-    """The candidate folder that holds the files, all of which must be there.
-
-    Args:
-        file_names: As in the annotation file, relative to the folder looked for; not empty.
-        candidates: In order of preference.
-        path: The annotation file, for messages.
-
-    Raises:
-        FileNotFoundError: No candidate holds the first file, or the folder lacks another one.
-    """
-    candidates = list(dict.fromkeys(candidates))
-    folder = next((c for c in candidates if (c / file_names[0]).is_file()), None)
-    if folder is None:
-        raise FileNotFoundError(
-            f"{file_names[0]}, the first file of {path}, is in none of "
-            f"{', '.join(map(str, candidates))}; put the files into one of these folders"
+def warn_repeated_ids(annotations: list[Any], path: Path, problems: Problems) -> None:
+    """Tell of annotation ids that occur twice: we do not need them, other tools go by them."""
+    seen: set = set()
+    repeated: dict = {}
+    for annotation in annotations:
+        annotation_id = annotation.get("id") if isinstance(annotation, dict) else None
+        if annotation_id is None or not isinstance(annotation_id, int | str):
+            continue
+        if annotation_id in seen:
+            repeated[annotation_id] = None
+        seen.add(annotation_id)
+    if repeated:
+        problems.warn(
+            "duplicate id",
+            f"{path}: {len(repeated)} annotation ids occur more than once: "
+            f"{first_few(list(repeated))}; pycocotools keeps one object of "
+            f"each id, so number the annotations anew",
+            file=path,
         )
-    present = {
-        f"{parent}/{file.name}".lstrip("/")
-        for parent in {name.rpartition("/")[0] for name in file_names}
-        for file in (folder / parent).glob("*")
-    }
-    missing = [name for name in file_names if name not in present]
+
+
+def whole_number(value: Any) -> int | None:
+    """A positive number of pixels or frames; none when it is none."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number > 0 else None
+
+
+def _wrong_image(image: Any) -> str | None:
+    """What is wrong with an entry of "images"."""
+    if not isinstance(image, dict):
+        return "is no JSON object"
+    missing = [key for key in ("id", "file_name", "height", "width") if key not in image]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(file_names)} files of {path} are not in {folder}, "
-            f"first {', '.join(missing[:FIRST_FEW])}; add them or take them out of the file"
-        )
-    return folder
+        return f"has no {missing[0]!r}"
+    if not isinstance(image["id"], int | str):
+        return f"has the id {image['id']!r}, which is neither a number nor a text"
+    if not isinstance(image["file_name"], str) or not image["file_name"]:
+        return f"has the file_name {image['file_name']!r}"
+    sizes = [key for key in ("height", "width") if whole_number(image[key]) is None]
+    return (
+        f"has the {sizes[0]} {image[sizes[0]]!r}, which is no number of pixels" if sizes else None
+    )
 
 
 def _scan_categories(path: Path) -> list[dict] | None:
@@ -147,12 +218,13 @@ def _scan_categories(path: Path) -> list[dict] | None:
 
 
 def _may_be_placeholder(category: dict) -> bool:
-    return category["id"] == 0 and category.get("supercategory") == "none"
+    is_background = str(category["name"]).strip("_ ").casefold() == "background"
+    return category["id"] == 0 and (category.get("supercategory") == "none" or is_background)
 
 
 def _has_category_0(path: Path) -> bool:
-    content = read_coco_json(path)
-    return any(annotation.get("category_id") == 0 for annotation in content["annotations"])
+    annotations = read_json_object(path).get("annotations") or []
+    return any(isinstance(a, dict) and a.get("category_id") == 0 for a in annotations)
 
 
 def _check_same_categories(

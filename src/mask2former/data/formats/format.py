@@ -44,3 +44,6 @@ class Format:
     """Looks at names, not contents, as far as that tells; none: the folder is of another format."""
     read: Callable[[Path, str, Found, Reading], Dataset]
     """Reads a split: (folder, key of `found.splits`, what `find` gave, conventions)."""
+    find_forced: Callable[[Path], Found | None] | None = None
+    """What to ask instead of `find` when the user names the format: takes folders that other
+    formats would claim. None: `find` itself."""

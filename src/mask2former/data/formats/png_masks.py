@@ -1,23 +1,39 @@
-"""Semantic segmentation as pairs of an image and a mask whose pixel values are class ids.
+"""Semantic segmentation as pairs of an image and a mask whose pixels are classes.
 
 Layouts: `images/{split}` and `masks/{split}`; `{split}/images` and `{split}/masks`; `{split}` and
-`{split}annot`. The folder of masks may also be called labels, annotations or annot. Class names
-are read from `classes.json`, `.yaml` or `.txt`, if there is one.
+`{split}annot`; without splits `images` and `masks`; or both in `{split}`, the masks as `*_mask.png`
+beside `_classes.csv`. Folders may have other usual names (`IMAGE_FOLDERS`, `MASK_FOLDERS`).
+
+Masks are grey, palette or 16-bit PNGs whose values are classes, or RGB ones whose colours a class
+list explains (`class_list`). Without a class list all masks are read to find the values.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset, Record
-from mask2former.data.formats.class_list import FILE_NAMES, find_class_list, read_class_list
+from mask2former.data.formats.class_list import (
+    FILE_NAMES,
+    ClassList,
+    find_class_list,
+    read_class_list,
+)
 from mask2former.data.formats.format import Format, Found, Reading
-from mask2former.data.images import IMAGE_SUFFIXES, read_label_map
+from mask2former.data.formats.mask_folders import Place, find_places, list_masks, pair_files
+from mask2former.data.formats.mask_values import (
+    MaskCoding,
+    find_coding,
+    present_values,
+    read_values,
+)
+from mask2former.data.problems import Problems
 from mask2former.data.records import PackedRecords
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -25,26 +41,23 @@ from mask2former.types import Classes
 logger = logging.getLogger(__name__)
 
 TASKS: tuple[Task, ...] = ("semantic",)
-MASK_FOLDERS = ("masks", "labels", "annotations", "annot")
-MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
-FIRST_FEW = 3
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where one split lies."""
-
-    images: Path
-    masks: Path
+MASK_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "annot",
+    "ann_dir",
+    "gt",
+    "segmentation",
+)
+VALUES_OF_A_BYTE = 256
 
 
 def find(folder: Path) -> Found | None:
     """The folders of each split."""
-    splits: dict[str, Folders] = {}
-    for split, found in _candidates(folder):
-        complete = _holds(found.images, IMAGE_SUFFIXES) and _holds(found.masks, MASK_SUFFIXES)
-        if complete and split not in splits:
-            splits[split] = found
+    splits = find_places(folder, MASK_FOLDERS)
     return Found(TASKS, splits) if splits else None
 
 
@@ -59,44 +72,65 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
             no class and not scored, besides the one that the class list names.
 
     Raises:
-        ValueError: Images and masks do not pair, or there are no classes.
+        ValueError: An image has no mask, there are no classes, or masks are in colours
+            that no class list explains.
     """
-    pairs = _pair(found.splits[split])
-    class_list = find_class_list(folder)
-    ignored = {reading.ignore_index}
-    if class_list is None:
-        names = _find_classes(folder, found.splits, reading.ignore_index)
+    place: Place = found.splits[split]
+    pairs = pair_files(place, reading.problems)
+    path = find_class_list(folder, place.images)
+    listed = None if path is None else read_class_list(path)
+    masks = [mask for _, mask in pairs.values()]
+    colors = {} if listed is None else listed.colors
+    coding = find_coding(masks, colors, path or folder / FILE_NAMES[0])
+    notes = [coding.note]
+    if listed is None:
+        names = _find_classes(folder, found.splits, coding, reading)
+        ignored = {reading.ignore_index}
+        notes.append("There is no class list: the classes are the pixel values of all masks.")
     else:
-        listed = read_class_list(class_list)
-        names = listed.names
-        if listed.ignore_label is not None:
-            ignored.add(listed.ignore_label)
+        ignored = _ignored_values(listed, reading.ignore_index)
+        names = {value: name for value, name in listed.names.items() if value not in ignored}
+    notes.append(_tell_ignored(ignored))
+    if 0 in names:
+        notes.append(f"Pixel value 0 is a class, {names[0]!r}.")
     classes = Classes(
         names=tuple(names.values()),
         category_ids=tuple(names),
-        is_thing=(False,) * len(names),
+        is_thing=tuple(listed is not None and value in listed.things for value in names),
     )
     records = PackedRecords(
         Record(image_id=name, image=image, annotation=str(mask))
         for name, (image, mask) in pairs.items()
     )
-    decode = partial(decode_mask, category_ids=classes.category_ids, ignored=frozenset(ignored))
-    return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode)
+    return Dataset(
+        FORMAT.name,
+        folder,
+        split,
+        classes,
+        TASKS,
+        records,
+        partial(decode, category_ids=tuple(names), ignored=frozenset(ignored), coding=coding),
+        tuple(notes),
+    )
 
 
-def decode_mask(
-    record: Record, *, category_ids: tuple[int, ...], ignored: frozenset[int]
+def decode(
+    record: Record,
+    *,
+    category_ids: tuple[int, ...],
+    ignored: frozenset[int],
+    coding: MaskCoding,
 ) -> SegmentMap:
     """The classes present in one mask.
 
     Raises:
         FileNotFoundError: There is no such mask.
-        ValueError: The mask is damaged, or has a value that is no class.
+        ValueError: The mask is damaged, or has a value or colour that is no class.
     """
     path = Path(record.annotation)
-    values = read_label_map(path)
+    values = read_values(path, coding)
     class_ids = {category_id: i for i, category_id in enumerate(category_ids)}
-    present = [value for value in _values(values, path) if value not in ignored]
+    present = [value for value in present_values(values) if value not in ignored]
     unknown = [value for value in present if value not in class_ids]
     if unknown:
         raise ValueError(
@@ -108,96 +142,79 @@ def decode_mask(
     return SegmentMap(values.astype(np.int32), segments)
 
 
-def _candidates(folder: Path) -> Iterator[tuple[str, Folders]]:
-    """Every pair of folders with the right names, whatever they hold."""
-    for child in _folders_in(folder):
-        for masks in MASK_FOLDERS:
-            yield child.name, Folders(child / "images", child / masks)
-            for name in (f"{child.name}{masks}", f"{child.name}_{masks}"):
-                yield child.name, Folders(child, folder / name)
-    for child in _folders_in(folder / "images"):
-        for masks in MASK_FOLDERS:
-            yield child.name, Folders(child, folder / masks / child.name)
+def _ignored_values(listed: ClassList, ignore_index: int) -> set[int]:
+    """Of 16-bit masks with more classes than a byte holds, the usual 255 is a class like others."""
+    is_class = ignore_index in listed.names and max(listed.names) >= VALUES_OF_A_BYTE
+    ignored = set() if is_class else {ignore_index}
+    if listed.ignore_label is not None:
+        ignored.add(listed.ignore_label)
+    return ignored
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+def _tell_ignored(ignored: set[int]) -> str:
+    if not ignored:
+        return "No pixel value is ignored."
+    values = " and ".join(str(value) for value in sorted(ignored))
+    return f"Not scored and no class, whatever the class list says: pixel value {values}."
 
 
-def _holds(folder: Path, suffixes: Iterable[str]) -> bool:
-    return any(path.suffix.lower() in suffixes for path in folder.rglob("*"))
-
-
-def _pair(folders: Folders) -> dict[str, tuple[Path, Path]]:
-    """Image and mask by the name they share, which is relative and without suffix."""
-    images = _by_name(folders.images, IMAGE_SUFFIXES)
-    masks = _by_name(folders.masks, MASK_SUFFIXES)
-    for ours, theirs, what, other in (
-        (images, masks, "images", "mask"),
-        (masks, images, "masks", "image"),
-    ):
-        alone = [str(path) for name, path in ours.items() if name not in theirs]
-        if alone:
-            raise ValueError(
-                f"{len(alone)} of {len(ours)} {what} have no {other} of the same name, first "
-                f"{', '.join(alone[:FIRST_FEW])}; masks of {folders.images} are looked for in "
-                f"{folders.masks}: add what is missing or take the rest out"
-            )
-    return {name: (image, masks[name]) for name, image in images.items()}
-
-
-def _by_name(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes:
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in files:
-                raise ValueError(f"{files[name]} and {path} share a name; keep one of the two")
-            files[name] = path
-    return files
-
-
-def _find_classes(folder: Path, splits: dict[str, Folders], ignore_index: int) -> dict[int, str]:
+def _find_classes(
+    folder: Path, splits: dict[str, Place], coding: MaskCoding, reading: Reading
+) -> dict[int, str]:
     """Classes from the pixel values of all splits, so that training and validation agree."""
-    paths = [
-        path
-        for folders in splits.values()
-        for path in _by_name(folders.masks, MASK_SUFFIXES).values()
-    ]
+    paths = [path for place in splits.values() for path in list_masks(place)]
+    found = set(_scan(folder, tuple(paths), coding, _stamp(paths)))
+    found.discard(reading.ignore_index)
+    if not found:
+        raise ValueError(
+            f"every pixel of the {len(paths)} masks of {folder} has the ignored value "
+            f"{reading.ignore_index}; set another ignore index or correct the masks"
+        )
+    if len(found) == 1:
+        _doubt(folder, min(found), reading.ignore_index, reading.problems)
+    return {value: f"class {value}" for value in sorted(found)}
+
+
+def _doubt(folder: Path, value: int, ignore_index: int, problems: Problems) -> None:
+    problems.warn(
+        "class imbalance",
+        f"the masks of {folder} have one class, pixel value {value}, and the ignored value "
+        f"{ignore_index}; if that is a class too, set another ignore index",
+        file=folder,
+    )
+
+
+@lru_cache(maxsize=8)
+def _scan(
+    folder: Path,
+    paths: tuple[Path, ...],
+    coding: MaskCoding,
+    stamp: tuple[int, int],  # noqa: ARG001 changed files are to be read again
+) -> frozenset[int]:
+    """Pixel values of all masks; damaged ones are left to the reader that decodes them."""
     logger.info(
         "%s has no class list (%s); reading %d masks to find the pixel values",
         folder,
         ", ".join(FILE_NAMES),
         len(paths),
     )
-    found: set[int] = set()
-    for path in paths:
-        found.update(_values(read_label_map(path), path))
-    found.discard(ignore_index)
-    if not found:
-        raise ValueError(
-            f"every pixel of the {len(paths)} masks of {folder} has the ignored value "
-            f"{ignore_index}; set another ignore index or correct the masks"
-        )
-    if len(found) == 1:
-        logger.warning(
-            "the masks of %s have one class, pixel value %d, and the ignored value %d; if that "
-            "is a class too, set another ignore index",
-            folder,
-            *found,
-            ignore_index,
-        )
-    return {value: f"class {value}" for value in sorted(found)}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(_values_of, coding=coding), paths, chunksize=16)
+        return frozenset().union(*found)
 
 
-def _values(labels: np.ndarray, path: Path) -> list[int]:
-    """Pixel values present, ascending."""
-    if labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
-        raise ValueError(
-            f"mask {path} has pixel values from {labels.min()} to {labels.max()}; class ids go "
-            f"from 0 to {np.iinfo(np.uint16).max}"
-        )
-    return np.flatnonzero(np.bincount(labels.ravel())).tolist()
+def _values_of(path: Path, coding: MaskCoding) -> list[int]:
+    try:
+        return present_values(read_values(path, coding))
+    except ValueError:
+        return []
+
+
+def _stamp(paths: Sequence[Path]) -> tuple[int, int]:
+    """Changes when a file is written anew: (newest time, bytes in all)."""
+    stats = [path.stat() for path in paths]
+    newest = max((stat.st_mtime_ns for stat in stats), default=0)
+    return newest, sum(stat.st_size for stat in stats)
 
 
 FORMAT = Format(
@@ -206,6 +223,8 @@ FORMAT = Format(
         "images/{split} + masks/{split}",
         "{split}/images + {split}/masks",
         "{split} + {split}annot",
+        "images + masks",
+        "{split}/*_mask.png + {split}/_classes.csv",
     ),
     find=find,
     read=read,
