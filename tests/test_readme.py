@@ -1,4 +1,4 @@
-"""Every command in the README can be typed, and its tree is the one on disk."""
+"""Every command in the README and the pages can be typed, and the tree is the one on disk."""
 
 import re
 import shlex
@@ -13,6 +13,7 @@ from mask2former.cli.main import UsageError, app
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mask2former"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def fenced_blocks(text: str, language: str) -> Iterator[str]:
@@ -94,12 +95,12 @@ def test_a_command_that_cannot_be_typed_is_caught(words: list[str]) -> None:
         parse(words)
 
 
-def test_every_command_of_the_readme_can_be_typed() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_can_be_typed(page: Path) -> None:
     targets = make_targets((ROOT / "Makefile").read_text(encoding="utf-8"))
-    typed = list(commands(readme))
+    typed = list(commands(page.read_text(encoding="utf-8")))
     ours = [words[1:] for words in typed if words[0] == "mask2former"]
-    assert ours, "the README shows no command"
+    assert ours, "the page shows no command"
     for words in ours:
         parse(words)
     for words in typed:
@@ -114,8 +115,8 @@ def test_the_tree_of_the_readme_is_the_one_on_disk() -> None:
     assert folders == {path.split("/")[0] for path in shown if "/" in path} & folders
 
 
-def test_every_file_that_the_readme_links_to_is_there() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#]+)\)", readme)
-    assert links
-    assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert links or page.name != "README.md"
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]

@@ -13,7 +13,7 @@ from typing import Annotated, cast
 
 import typer
 
-from mask2former.cli import doctor, evaluate, predict, presets, quickstart, train, weights
+from mask2former.cli import data, doctor, evaluate, predict, presets, quickstart, train, weights
 
 DEBUG_VARIABLE = "MASK2FORMER_DEBUG"
 
@@ -38,6 +38,7 @@ app.command()(quickstart.quickstart)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.command()(presets.presets)
 app.command()(doctor.doctor)
