@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 # One thread per worker: two workers that each start a thread per core only wait for each other.
 TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+HOOK := --jaxtyping-packages=mask2former,beartype.beartype
 
-.PHONY: setup quickstart check lint types test test-compile clean
+.PHONY: setup quickstart check lint types test test-parity test-compile clean
 
 setup: $(STAMP)
 
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)
 	$(BIN)/mask2former quickstart
 
-check: lint types test test-compile
+check: lint types test test-parity test-compile
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -36,8 +37,11 @@ types: $(STAMP)
 # The hook checks every jaxtyping annotation at run time; torch.compile cannot trace through it,
 # so what compiles is tested apart.
 test: $(STAMP)
-	$(PYTEST) -n $(TEST_WORKERS) -m "not slow and not gpu and not compile" \
-		--jaxtyping-packages=mask2former,beartype.beartype
+	$(PYTEST) -n $(TEST_WORKERS) -m "not slow and not gpu and not compile and not parity" $(HOOK)
+
+# Against other implementations and real data.
+test-parity: $(STAMP)
+	$(PYTEST) -n $(TEST_WORKERS) -m "parity and not slow and not gpu and not compile" $(HOOK)
 
 test-compile: $(STAMP)
 	$(PYTEST) -m "compile and not slow and not gpu"
