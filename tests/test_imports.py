@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up: a file imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "tasks", "suggestions", "files", "fractions", "masks"},
+    {"types", "tasks", "suggestions", "files", "processes", "fractions", "masks"},
     {
         "kernels",
         "config",

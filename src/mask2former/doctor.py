@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from mask2former.processes import num_cores
+
 
 class Optional(NamedTuple):
     """A package that not everyone needs."""
@@ -84,7 +86,7 @@ def diagnose(folder: Path) -> Diagnosis:
         optional=optional,
         devices=devices,
         threads=torch.get_num_threads(),
-        cores=count_cores(),
+        cores=num_cores(),
         free_disk=free_disk,
         warnings=warnings,
     )
@@ -133,13 +135,6 @@ def device_warnings(
 
 def has_nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def count_cores() -> int:
-    """Cores that this process may use; a container may allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cuda_device(index: int) -> Device:

@@ -1,7 +1,8 @@
-"""Files that are never seen half written."""
+"""Files that are never seen half written, and folders that can be written to."""
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,8 +14,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     unfinished = unfinished_path(path)
     try:
-        yield unfinished
-        unfinished.replace(path)
+        with naming(path):
+            yield unfinished
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -22,3 +24,53 @@ def replacing(path: Path) -> Iterator[Path]:
 def unfinished_path(path: Path) -> Path:
     """Where a file lies until it is complete."""
     return path.with_name(f".{path.name}.unfinished")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The system does not say which file it could not write to, such as one on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def usable_folder(path: Path) -> Path:
+    """Make a folder to write to, with the folders around it, and try to write.
+
+    Args:
+        path: May be there already, or be a link to a folder that is yet to be made.
+
+    Returns:
+        The folder itself, without links.
+
+    Raises:
+        ValueError: There is a file, or nothing can be written there.
+    """
+    try:
+        folder = path.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"{path} cannot be a folder, because {error.filename} is a file; give another folder"
+        ) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise ValueError(
+            f"cannot write to {path} ({reason}); give a folder that can be written to"
+        ) from error
+    return folder
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Work that fills a folder: one that is still empty when it failed goes away."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()

@@ -1,6 +1,9 @@
 """Exit codes, messages, and how fast help answers."""
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,7 +11,7 @@ import time
 import pytest
 
 from mask2former.cli import main as cli
-from mask2former.cli.main import BAD_INPUT, FAILED, INTERRUPTED, OK, main
+from mask2former.cli.main import BAD_INPUT, FAILED, INTERRUPTED, OK, TERMINATED, main
 
 
 def raising(error: BaseException):
@@ -92,6 +95,27 @@ def test_a_wrong_call_is_one_message_and_code_2(
         (RuntimeError("out of\nmemory"), "torch", FAILED, "error: RuntimeError: out of memory (se"),
         (KeyError("x"), "mask2former.data.open", FAILED, "error: KeyError: 'x' (set MASK2FORMER"),
         (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"),
+            "json",
+            BAD_INPUT,
+            "error: there is no a/b; restore it or correct the path\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a/b"),
+            "json",
+            BAD_INPUT,
+            "error: a/b may not be opened by this user",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            "json",
+            FAILED,
+            "error: the disk is full: a/b cannot be written; free space and try again\n",
+        ),
+        (OSError(errno.ENOSPC, "No"), "json", FAILED, "error: the disk is full: a file cannot be"),
+        (OSError(errno.EIO, "I/O error", "a/b"), "json", FAILED, "error: a/b cannot be used: i/o "),
+        (OSError(errno.EBADF, "Bad file"), "json", FAILED, "error: OSError: [Errno 9] Bad file (s"),
+        (
             ModuleNotFoundError("No module named 'lightning'", name="lightning"),
             "mask2former.training.train",
             FAILED,
@@ -128,6 +152,23 @@ def test_an_interrupt_is_no_failure_report(failing, capsys: pytest.CaptureFixtur
     failing(KeyboardInterrupt(), "torch")
     assert main(["doctor"]) == INTERRUPTED
     assert capsys.readouterr().err == ""
+
+
+def test_being_asked_to_end_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned = []
+
+    def work(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr("mask2former.doctor.diagnose", work)
+    assert main(["doctor"]) == TERMINATED
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_help_imports_nothing_heavy() -> None:

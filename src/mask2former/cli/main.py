@@ -4,10 +4,14 @@ Importing this file imports no torch, so that `--help` answers at once; each com
 it runs with.
 """
 
+import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated, cast
 
@@ -17,11 +21,23 @@ from mask2former.cli import data, doctor, evaluate, predict, presets, quickstart
 
 DEBUG_VARIABLE = "MASK2FORMER_DEBUG"
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 # The class of all wrong calls. typer carries its own copy of click in recent releases, so the
 # class is reached through a public subclass of it.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+# What a path on the command line or in the data may be that a command cannot use, and its mend.
+WRONG_PATHS = {
+    errno.ENOENT: "there is no {}; restore it or correct the path",
+    errno.ENOTDIR: "{} is not in a folder but in a file; correct the path",
+    errno.EISDIR: "{} is a folder; give a file",
+    errno.EEXIST: "{} is there already; give another path, or take it away",
+    errno.EACCES: "{} may not be opened by this user; change its permissions or give another path",
+    errno.EPERM: "{} may not be changed by this user; change its permissions or give another path",
+    errno.EROFS: "{} is on a disk that cannot be written to; give another path",
+}
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 # Package that may be missing -> extra that brings it.
 EXTRAS = {"lightning": "train", "tensorboard": "train", "matplotlib": "train", "cv2": "train"}
@@ -60,16 +76,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; the process's own without any.
 
     Returns:
-        The exit code: 0, or 2 for a wrong call or bad input, or 1 for a failure.
+        The exit code: 0; 2 for a wrong call or bad input; 1 for a failure; 130 after Ctrl-C, 143
+        when the system asked it to end.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    try:
-        code = app(args=words, prog_name="mask2former", standalone_mode=False)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        return _explain(error)
+    with _interrupted_when_terminated() as terminations:
+        try:
+            code = app(args=words, prog_name="mask2former", standalone_mode=False)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except Exception as error:
+            return _explain(error)
+    if terminations:
+        return TERMINATED
     return code if isinstance(code, int) else OK
+
+
+@contextmanager
+def _interrupted_when_terminated() -> Iterator[list[int]]:
+    """`timeout`, a scheduler or a container end commands as Ctrl-C does: they clean up first.
+
+    Yields:
+        The signals that came.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not for others
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(error: Exception) -> int:
@@ -80,11 +123,31 @@ def _explain(error: Exception) -> int:
         close = getattr(error, "possibilities", None)  # of a misspelt option
         hint = f"{error.message}; did you mean {' or '.join(close)}?" if close else None
         return _say(hint or error.format_message(), BAD_INPUT)
+    if isinstance(error, OSError) and error.errno is not None:
+        return _explain_system_error(error)
     if isinstance(error, FileNotFoundError) or (isinstance(error, ValueError) and _is_ours(error)):
         return _say(str(error), BAD_INPUT)
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         install = f"pip install 'mask2former[{EXTRAS[error.name]}]'"
         return _say(f"this command needs {error.name}; run: {install}", FAILED)
+    return _say_failed(error)
+
+
+def _explain_system_error(error: OSError) -> int:
+    """What the system said of a file."""
+    path = None if error.filename is None else os.fsdecode(error.filename)
+    if error.errno in FULL_DISK:
+        what = "a file" if path is None else path
+        return _say(f"the disk is full: {what} cannot be written; free space and try again", FAILED)
+    if path is None:
+        return _say_failed(error)
+    wrong = WRONG_PATHS.get(error.errno or 0)
+    if wrong is not None:
+        return _say(wrong.format(path), BAD_INPUT)
+    return _say(f"{path} cannot be used: {(error.strerror or str(error)).lower()}", FAILED)
+
+
+def _say_failed(error: Exception) -> int:
     message = " ".join(str(error).split()) or "no message"
     return _say(
         f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)", FAILED
@@ -98,6 +161,6 @@ def _say(message: str, code: int) -> int:
 
 def _is_ours(error: Exception) -> bool:
     """Raised by this package on purpose, not by a library it calls by mistake."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""
-    return raised_in.startswith("mask2former.")
+    from mask2former.processes import raised_in
+
+    return raised_in(error).startswith("mask2former.")
