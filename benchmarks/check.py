@@ -3,7 +3,7 @@
 Question: are 5000 images of 1024 x 1024 with 10 polygons each checked in under 2 minutes on two
 cores, and under 2 GB? The data set is invented: smooth noise as JPEG, polygons of 24 corners. The
 time is that of the whole command, the report with its pictures included; the memory is the
-largest sum of the processes' resident sets, sampled, with what they share counted once a process.
+largest sum of what the processes hold, sampled, with what several share counted once in all (PSS).
 
     python benchmarks/check.py [--images 5000] [--side 1024] [--objects 10] [--workers 2]
 
@@ -87,7 +87,7 @@ def measure(command: list[str]) -> tuple[float, float, int, dict]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, sum(map(resident, [process.pid, *descendants(process.pid)])))
+        peak = max(peak, sum(map(held, [process.pid, *descendants(process.pid)])))
         time.sleep(SAMPLE_SECONDS)
     seconds = time.perf_counter() - start
     assert process.returncode == 0, process.returncode
@@ -105,12 +105,13 @@ def descendants(pid: int) -> list[int]:
     return [one for child in map(int, children) for one in (child, *descendants(child))]
 
 
-def resident(pid: int) -> int:
+def held(pid: int) -> int:
+    """Bytes in memory, each page divided by the number of processes that share it."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def main() -> None:

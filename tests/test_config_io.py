@@ -165,7 +165,7 @@ MESSAGES = {
     ),
     "data.workers": r"^'data\.workers' is not key=value; write for example data\.workers=2$",
     "data..workers=2": r"is not key=value",
-    "data.paths=3": r"^data\.paths = 3: must be a valid tuple",
+    "data.paths=3": r"^data\.paths: 3 is no folder; give a folder, or a list of folders$",
     "data={paths: a, path: b}": r"^data\.path: not a key of data; did you mean paths\?$",
     "data={paths: [a, b], shares: [1]}": r"^data: 1 shares for 2 folders; give one for each$",
     "data={paths: a, shares: [0]}": r"^data\.shares\.0 = 0: must be greater than 0$",

@@ -7,7 +7,6 @@ import torch
 from mask2former.doctor import (
     OPTIONAL,
     Device,
-    count_cores,
     device_warnings,
     diagnose,
     list_devices,
@@ -28,7 +27,6 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
 
 def test_the_cpu_is_always_there_and_last() -> None:
     assert list_devices()[-1].name == "cpu"
-    assert count_cores() >= 1
 
 
 def test_malicious_releases_are_named() -> None:

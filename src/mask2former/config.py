@@ -1,5 +1,6 @@
 """The configuration of a run: one frozen model per part, read here, passed on as plain values."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -12,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from mask2former.fractions import check_fractions
+from mask2former.fractions import Fractions, check_fractions
 from mask2former.tasks import Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -23,11 +24,20 @@ Precision: TypeAlias = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 NO_DATA = "no data; give --data DIR, or data.paths in the configuration"
 
 
-def as_several(value: Any) -> Any:
-    """The folders that are meant: a path alone is one of them, and none is none."""
+def as_several(value: Any) -> Sequence[Any]:
+    """The folders that are meant: a path alone is one of them, and none is none.
+
+    Raises:
+        ValueError: It is something else.
+    """
     if value is None:
         return ()
-    return (value,) if isinstance(value, str | Path) else value
+    folders = (value,) if isinstance(value, str | Path) else value
+    if not isinstance(folders, list | tuple) or not all(
+        isinstance(folder, str | Path) for folder in folders
+    ):
+        raise ValueError(f"{value} is no folder; give a folder, or a list of folders")
+    return folders
 
 
 class Part(BaseModel):
@@ -110,7 +120,7 @@ class Data(Part):
         description="of the images drawn, one number a folder; none: by their numbers of images",
     )
     format: str | None = Field(default=None, description="none: found by looking")
-    split_fractions: tuple[float, ...] | None = Field(
+    split_fractions: Fractions | None = Field(
         default=None,
         description="(train, val) or (train, val, test) of images without splits; sum 1",
     )

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mask2former.check.check_folder import Check, as_json, check_folder, write_report
+from mask2former.check.check_folder import Check, check_folder
+from mask2former.check.report import as_json, write_report
 from mask2former.check.survey import survey
-from mask2former.data.open import open_dataset
+from mask2former.data.open import open_dataset, open_every_split
 from mask2former.data.problems import Collected, Problem
+from mask2former.data.shards.index import Kind
+from mask2former.data.shards.pack import pack
+from mask2former.data.shards.plan import make_plan
+from mask2former.files import usable_folder
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +23,7 @@ def found(broken_coco: Path) -> Check:
 
 
 def named(check: Check, kind: str) -> list[Problem]:
-    return [f.problem for f in check.findings if f.problem.kind == kind]
+    return [f.problem for f in check.findings if f.kind == kind]
 
 
 # (kind, is an error, file, words of the mend)
@@ -84,7 +89,7 @@ def test_faulty_masks_are_named(write_masks: Callable[[], Path]) -> None:
         ("other_size.jpg", "give the image that was annotated"),
         ("no_mask.jpg has no annotation", "add it or take the image out"),
         ("no_image.png", "add the images or take the files out"),
-        ("ignored.jpg shows no", "annotate it"),
+        ("ignored.jpg has no labelled pixel", "annotate it"),
     ]
     messages = [f.problem.message for f in found.findings]
     for place, mend in expected:
@@ -92,6 +97,9 @@ def test_faulty_masks_are_named(write_masks: Callable[[], Path]) -> None:
     files = {str(f.problem.file).rpartition("/")[2] for f in found.findings}
     assert {"unknown.png", "cut.png", "other_size.jpg", "no_mask.jpg", "no_image.png"} <= files
     assert any("255" in note for note in found.notes)
+    (unknown,) = named(found, "unknown class")
+    assert str(unknown.file).endswith("unknown.png")
+    assert unknown.is_error
 
 
 def test_a_clean_folder_has_no_findings(clean_coco: Path) -> None:
@@ -115,7 +123,7 @@ def test_overlaps_are_a_warning_where_a_pixel_goes_to_one_object(broken_coco: Pa
 
 
 def test_the_report_lists_every_problem_for_programs(found: Check, tmp_path: Path) -> None:
-    page = write_report(found, tmp_path / "report")
+    page = write_report(found, usable_folder(tmp_path / "report"))
     assert page == tmp_path / "report" / "report.html"
     content = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert len(content["problems"]) == sum(group.count for group in found.groups)
@@ -145,7 +153,7 @@ def test_masks_that_went_away_are_missing(write_masks: Callable[[], Path]) -> No
     (folder / "masks/train/good.png").unlink()
     (folder / "images/train/ignored.jpg").unlink()
     (found,) = survey({"train": dataset}, "semantic", workers=0).values()
-    kinds = {image.image_id: [fault.kind for fault in image.faults] for image in found.images}
+    kinds = {image.image_id: [fault.kind for fault in image.findings] for image in found.images}
     assert kinds["good"] == ["missing annotation"]
     assert kinds["ignored"] == ["missing image"]
 
@@ -167,6 +175,52 @@ def test_a_folder_without_splits_is_checked_as_one(write_masks: Callable[[], Pat
     assert {p.message for p in of_reader} == {
         f.problem.message for f in found.findings if not f.places and f.problem.is_error
     }
+
+
+def test_an_image_whose_objects_were_left_out_is_not_called_empty(clean_coco: Path) -> None:
+    path = clean_coco / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for annotation in content["annotations"][:2]:
+        annotation["category_id"] = 99
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found = check_folder(clean_coco, workers=0)
+    assert len(named(found, "unknown class")) == 2
+    assert named(found, "empty image") == []
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "tfrecord"])
+def test_shards_are_compared_with_their_hashes(
+    clean_coco: Path, tmp_path: Path, kind: Kind
+) -> None:
+    datasets = open_every_split(clean_coco)
+    plan = make_plan(datasets, kind, num_shards=1)
+    index = pack(datasets, plan, tmp_path / "shards")
+    assert check_folder(tmp_path / "shards", workers=0).findings == ()
+    changed = tmp_path / "shards" / index.splits["val"].shards[0].name
+    content = changed.read_bytes()
+    changed.write_bytes(content[:-1] + b"?")
+    (problem,) = named(check_folder(tmp_path / "shards", workers=0), "changed shard")
+    assert problem.is_error
+    assert problem.file == str(changed)
+    assert "has changed; restore it" in problem.message
+
+
+def test_what_the_task_makes_of_open_pixels_is_said(clean_coco: Path) -> None:
+    notes = {
+        task: " ".join(check_folder(clean_coco, task=task, workers=0).notes)
+        for task in ("instance", "panoptic", "semantic")
+    }
+    assert "Objects may overlap: each keeps all of its pixels." in notes["instance"]
+    assert "Pixels of no object are background, which is no class" in notes["instance"]
+    assert "Crowds" not in notes["instance"]
+    assert "Unlabelled pixels belong to no mask in training" in notes["panoptic"]
+    assert "Crowds, where there are any, are pixels of their class." in notes["semantic"]
+    path = clean_coco / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found = check_folder(clean_coco, task="instance", workers=0)
+    assert any(note.startswith("Crowds are not trained on") for note in found.notes)
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:

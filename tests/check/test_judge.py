@@ -6,7 +6,7 @@ import pytest
 
 from mask2former.check.facts import ImageFacts
 from mask2former.check.findings import Finding, group_findings
-from mask2former.check.judge import class_findings, image_findings
+from mask2former.check.judge import class_findings, image_findings, judge
 from mask2former.check.objects import OBJECT
 from mask2former.check.sizes import (
     evaluation_scales,
@@ -15,10 +15,12 @@ from mask2former.check.sizes import (
     vanishing_findings,
 )
 from mask2former.check.statistics import class_statistics, split_statistics
-from mask2former.check.survey import Split
+from mask2former.check.survey import Split, trained_on
 from mask2former.config import Data, LargeScaleJitter, ShortestEdgeCrop, TestSize
+from mask2former.config_io import compose_run
 from mask2former.data.annotations import SegmentMap
 from mask2former.data.dataset import Record, TaskDataset
+from mask2former.data.problems import Problem
 from mask2former.types import Classes
 
 CLASSES = Classes(("cat", "dog", "<b>"), (1, 2, 7), (True, True, False))
@@ -51,7 +53,7 @@ def image(
         objects=table,
         overlap=0,
         unlabelled=0,
-        faults=(),
+        findings=(),
     )
 
 
@@ -71,6 +73,25 @@ def kinds(findings: list[Finding]) -> list[str]:
 def test_an_image_without_objects_is_a_warning() -> None:
     (found,) = image_findings(image(), "instance", 100)
     assert (found.problem.kind, found.severity) == ("empty image", "warning")
+
+
+def test_emptiness_is_told_for_the_task() -> None:
+    (found,) = image_findings(image(), "semantic", 100)
+    assert "has no labelled pixel, so nothing is scored on it" in found.message
+    (found,) = image_findings(image(), "panoptic", 100)
+    assert "shows no segment" in found.message
+    crowds = image((0, 9.0), (1, 9.0))
+    crowds.objects["is_crowd"] = True
+    (found,) = image_findings(crowds, "instance", 100)
+    assert "shows crowds only (2)" in found.message
+
+
+def test_an_image_that_the_reader_blamed_is_not_called_empty() -> None:
+    splits = {"train": split_of(image((0, 900.0)), image(index=1), image(index=2))}
+    run = compose_run({"preset": "tiny", "task": "instance"}, lambda: ("instance",))
+    known = [Problem("unknown class", "...", is_error=True, image_id=2)]
+    empty = [found for found in judge(splits, run, known) if found.kind == "empty image"]
+    assert [found.problem.image_id for found in empty] == [1]
 
 
 def test_unreadable_annotations_are_not_called_empty() -> None:
@@ -97,7 +118,7 @@ def test_classes_that_are_missing_somewhere_are_named() -> None:
         "train": split_of(image((0, 9.0), (1, 9.0))),
         "val": split_of(image((0, 9.0), split="val"), name="val"),
     }
-    found = list(class_findings(splits))
+    found = list(class_findings(splits, "semantic"))
     assert kinds(found) == ["class in one split", "unused class"]
     assert "'dog' is in split train but not in val, so it is learnt but never" in (
         found[0].problem.message
@@ -108,16 +129,38 @@ def test_classes_that_are_missing_somewhere_are_named() -> None:
 def test_a_split_without_any_object_says_nothing_about_classes() -> None:
     full = image((0, 9.0), (1, 9.0), (2, 9.0))
     splits = {"train": split_of(full), "test": split_of(image(split="test"), name="test")}
-    assert list(class_findings(splits)) == []
-    assert list(class_findings({"test": split_of(image())})) == []
+    assert list(class_findings(splits, "semantic")) == []
+
+
+def test_a_split_to_train_on_without_any_object_is_an_error() -> None:
+    scored = image((0, 9.0), (1, 9.0), (2, 9.0), split="val")
+    splits = {"train": split_of(image()), "val": split_of(scored, name="val")}
+    (found,) = class_findings(splits, "instance")
+    assert (found.kind, found.severity) == ("no objects", "error")
+    assert "no image of split train shows an annotated object," in found.message
+    (found,) = class_findings({"all": split_of(image(), name="all")}, "panoptic")
+    assert "shows an annotated segment" in found.message
+    crowds = image((0, 9.0))
+    crowds.objects["is_crowd"] = True
+    (found,) = class_findings({"train": split_of(crowds)}, "instance")
+    assert "annotated object apart from crowds" in found.message
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(("val", "train"), "train"), (("test", "trainval"), "trainval"), (("b", "a"), "b")],
+)
+def test_one_split_is_trained_on(names: tuple[str, ...], expected: str) -> None:
+    splits = {name: split_of(image(), name=name) for name in names}
+    assert trained_on(splits).name == expected
 
 
 @pytest.mark.parametrize(("common", "is_told"), [(99, False), (100, True)])
 def test_imbalance_is_told_from_a_hundred_times_on(common: int, is_told: bool) -> None:
     everything = image((1, 9.0), (2, 9.0), *[(0, 9.0)] * common)
-    assert ("class imbalance" in kinds(list(class_findings({"a": split_of(everything)})))) == (
-        is_told
-    )
+    assert (
+        "class imbalance" in kinds(list(class_findings({"a": split_of(everything)}, "instance")))
+    ) == (is_told)
 
 
 def test_objects_vanish_below_one_mask_pixel() -> None:
@@ -128,6 +171,12 @@ def test_objects_vanish_below_one_mask_pixel() -> None:
     # in training, half of the time nothing shrinks: 63.9 and 64 stay, 3.9 < 16 vanishes, not gone
     shares = vanishing(split_of(facts), training_scales(DATA))
     assert (shares.gone, shares.below_stride) == (0.125, 0.375)
+
+
+def test_what_has_no_area_cannot_vanish() -> None:
+    facts = image((0, 0.0), (0, 63.9), (0, 1000.0))
+    assert vanishing(split_of(facts), evaluation_scales(DATA)).below_stride == 0.5
+    assert vanishing_findings(split_of(image((0, 0.0), (0, 1000.0))), DATA) == []
 
 
 def test_jitter_spreads_scales_evenly() -> None:

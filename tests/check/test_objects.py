@@ -1,28 +1,16 @@
 import numpy as np
 import pytest
 
-from mask2former.check.objects import Fault, look_at_objects, overlap_of, polygon_area
+from mask2former.check.findings import Finding
+from mask2former.check.objects import look_at_objects, overlap_of, polygon_area
 from mask2former.data.annotations import Instance, Instances, SegmentLabel, SegmentMap
-from mask2former.data.dataset import Record
 from mask2former.masks.rle import encode_mask
 from mask2former.types import Classes
 
 CLASSES = Classes(("cat", "dog"), (1, 2), (True, True))
 
 
-class Nowhere:
-    """The source of an image that no test reads."""
-
-    name = "photo.jpg"
-
-    def read_bytes(self) -> bytes:
-        raise AssertionError
-
-    def __str__(self) -> str:
-        return "photo.jpg"
-
-
-RECORD = Record(7, Nowhere(), None)
+IMAGE = "photo.jpg"
 
 
 def outline(*points: tuple[float, float]) -> Instance:
@@ -34,19 +22,19 @@ def rectangle(left: int, top: int, right: int, bottom: int, class_id: int = 0) -
     return Instance(class_id, (corners,), is_crowd=False, area=0.0)
 
 
-def faults_of(*items: Instance) -> list[Fault]:
-    return look_at_objects(Instances(20, 30, items), CLASSES, RECORD).faults
+def faults_of(*items: Instance) -> list[Finding]:
+    return look_at_objects(Instances(20, 30, items), CLASSES, IMAGE).findings
 
 
 def test_objects_are_measured() -> None:
     objects = look_at_objects(
-        Instances(20, 30, (rectangle(2, 3, 12, 9), rectangle(20, 0, 26, 20, 1))), CLASSES, RECORD
+        Instances(20, 30, (rectangle(2, 3, 12, 9), rectangle(20, 0, 26, 20, 1))), CLASSES, IMAGE
     )
     assert objects.table["area"].tolist() == [60, 120]
     assert objects.table["class_id"].tolist() == [0, 1]
     assert objects.table["height"].tolist() == [6, 20]
     assert objects.table["width"].tolist() == [10, 6]
-    assert (objects.overlap, objects.unlabelled, objects.faults) == (0, 0, [])
+    assert (objects.overlap, objects.unlabelled, objects.findings) == (0, 0, [])
 
 
 def test_segments_are_measured_and_the_rest_is_unlabelled() -> None:
@@ -54,7 +42,7 @@ def test_segments_are_measured_and_the_rest_is_unlabelled() -> None:
     ids[1:3, 2:6] = 300
     ids[4, 0] = 2
     segments = (SegmentLabel(2, 1, is_crowd=True), SegmentLabel(300, 0))
-    objects = look_at_objects(SegmentMap(ids, segments), CLASSES, RECORD)
+    objects = look_at_objects(SegmentMap(ids, segments), CLASSES, IMAGE)
     assert objects.table["area"].tolist() == [1, 8]
     assert objects.table["is_crowd"].tolist() == [True, False]
     assert objects.table["height"].tolist() == [1, 2]
@@ -82,10 +70,10 @@ def test_outlines_along_the_border_are_inside(right: int) -> None:
 
 def test_what_reaches_beyond_the_image_is_a_warning_and_what_lies_outside_an_error() -> None:
     (partly,) = faults_of(rectangle(10, 10, 45, 20))
-    assert (partly.kind, partly.is_error) == ("mask outside image", False)
+    assert (partly.kind, partly.problem.is_error) == ("mask outside image", False)
     assert "object 1 (cat) of photo.jpg reaches 15 pixels beyond" in partly.message
     (wholly,) = faults_of(rectangle(40, 10, 45, 20))
-    assert (wholly.kind, wholly.is_error) == ("mask outside image", True)
+    assert (wholly.kind, wholly.problem.is_error) == ("mask outside image", True)
     assert "no pixel inside" in wholly.message
 
 
@@ -94,7 +82,7 @@ def test_what_reaches_beyond_the_image_is_a_warning_and_what_lies_outside_an_err
 )
 def test_polygons_without_area_are_degenerate(line: Instance) -> None:
     (fault,) = faults_of(line)
-    assert (fault.kind, fault.is_error) == ("degenerate polygon", False)
+    assert (fault.kind, fault.problem.is_error) == ("degenerate polygon", False)
 
 
 def test_an_empty_run_length_encoding_is_no_mask() -> None:

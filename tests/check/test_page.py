@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mask2former.check.charts import bar_cell, histogram, number
-from mask2former.check.check_folder import check_folder, write_report
+from mask2former.check.charts import bar_cell, histogram, number, ticks
+from mask2former.check.check_folder import check_folder
+from mask2former.check.report import write_report
 from mask2former.data.synthetic import write_synthetic
+from mask2former.files import usable_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "br"}
@@ -54,7 +56,7 @@ def broken_page(broken_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def report_on(folder: Path) -> str:
     found = check_folder(folder, preset="tiny", workers=0)
-    return write_report(found, folder.parent / "report").read_text(encoding="utf-8")
+    return write_report(found, usable_folder(folder.parent / "report")).read_text(encoding="utf-8")
 
 
 def test_nothing_is_loaded_and_nothing_runs(broken_page: Path) -> None:
@@ -91,7 +93,16 @@ def test_one_image_without_objects_makes_a_page(one_empty_image: Path) -> None:
 
 
 def test_masks_make_a_page(write_masks: Callable[[], Path]) -> None:
-    assert "unreadable annotation" in Document(report_on(write_masks())).text
+    text = Document(report_on(write_masks())).text
+    assert "unreadable annotation" in text
+    assert "unknown class" in text
+
+
+def test_classes_that_never_occur_are_folded_away(broken_page: Path) -> None:
+    text = Document(broken_page.read_text(encoding="utf-8")).text
+    table, _, folded = text.partition("1 class without objects")
+    assert "never used (4)" in folded
+    assert "only scored" in table
 
 
 def test_histograms_count_every_value() -> None:
@@ -100,8 +111,24 @@ def test_histograms_count_every_value() -> None:
     counts = [int(c) for c in re.findall(r"<title>[^<]*: (\d+)</title>", svg)]
     assert sum(counts) == len(values)
     assert "t &lt; u" in svg
-    assert "queries" in svg
+    assert "queries: 100" in svg
     Document(svg)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_logarithmic", "expected"),
+    [
+        (-0.5, 4.5, False, [0, 1, 2, 3, 4]),
+        (339.5, 641.5, False, [350, 400, 450, 500, 550, 600]),
+        (0.0, 1.0, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1.0, 60.0, True, [1, 2, 5, 10, 20, 50]),
+        (1.0, 3000.0, True, [1, 5, 20, 100, 500, 2000]),
+    ],
+)
+def test_labels_of_an_axis_are_round(
+    low: float, high: float, is_logarithmic: bool, expected: list[float]
+) -> None:
+    assert ticks(low, high, is_logarithmic) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("value", [0.3, 1.0, 5000.0])

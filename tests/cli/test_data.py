@@ -93,6 +93,19 @@ def test_wrong_calls_are_bad_input(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/nothing"])
+def test_an_output_that_cannot_be_written_to_is_told_before_anything_is_read(
+    drawn: Path, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_everything(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("mask2former.check.check_folder.read_everything", read_everything)
+    (drawn.parent / "file").write_text("")
+    assert check(drawn, "--output", str(drawn.parent / place)) == BAD_INPUT
+    assert f"{place.rpartition('/')[2]}" in capsys.readouterr().err
+
+
 def test_a_folder_to_draw_in_must_be_empty(drawn: Path, capsys) -> None:
     assert main(["data", "synthesize", str(drawn)]) == BAD_INPUT
     assert "is not empty; give a new folder" in capsys.readouterr().err

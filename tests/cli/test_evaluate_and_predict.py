@@ -21,8 +21,7 @@ EVALUATION = Evaluation(
     per_class={"hazelnut": {"AP": 40.04, "AP50": 60.0}, "fig (id 2)": {"AP": float("nan")}},
     speed={"images_per_second": 2.5},
 )
-TRAINED_ON = TrainedOn((Path("sets/val_only"),), "yolo", (0.8, 0.2), 7)
-OPEN = {"task": "instance", "format": None, "ignore_index": 7, "fractions": None}
+TRAINED_ON = TrainedOn((Path("sets/nuts"),))
 
 
 @dataclass
@@ -30,7 +29,6 @@ class Calls:
     """Which function of a part was called, with what."""
 
     made: list[tuple[str, tuple, dict[str, Any]]] = field(default_factory=list)
-    found: list[tuple[Path, str, str | None]] = field(default_factory=list)
 
     def recorder(self, name: str, returned: Any):
         def function(*arguments, **keywords):
@@ -50,18 +48,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     dataset = SimpleNamespace(records=records, notes=("255 is ignored",))
     kinds = ("overlay", "masks", "coco", "panoptic")
 
-    def find_format(folder: Path, *, task: str, format: str | None) -> SimpleNamespace:  # noqa: A002
-        calls.found.append((folder, task, format))
-        return SimpleNamespace(
-            is_unsplit=folder.name == "unsplit", is_dividable=folder.name in ("unsplit", "val_only")
-        )
-
     fakes: dict[str, dict[str, Any]] = {
-        "data.locate": {"find_format": find_format},
-        "data.derive": {"for_task": lambda dataset, _: dataset},
-        "data.merging": {"merge_datasets": calls.recorder("merge", dataset)},
         "data.open": {"open_dataset": calls.recorder("open", dataset)},
         "data.synthetic": {"write_synthetic": calls.recorder("draw", None)},
+        "evaluation.scored_data": {"open_scored_data": calls.recorder("open", dataset)},
         "evaluation.evaluate": {"evaluate": calls.recorder("evaluate", EVALUATION)},
         "inference.predict_files": {"predict_files": calls.recorder("predict", [1, 2])},
         "inference.results": {"KINDS": kinds},
@@ -81,9 +71,9 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
-    (load, opened, _, evaluated) = calls.made
+    (load, opened, evaluated) = calls.made
     assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None})
-    assert opened == ("open", (Path("nuts"), "val"), OPEN)
+    assert opened == ("open", ([Path("nuts")], None, TRAINED_ON, "instance", None), {})
     assert evaluated[1][2] == "instance"
     lines = capsys.readouterr().out.splitlines()
     assert "instance, 6 images" in lines
@@ -92,36 +82,14 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     assert lines[-1] == "next: mask2former predict in --weights runs/nuts --output predictions"
 
 
-def test_evaluate_takes_another_split_and_task(calls: Calls) -> None:
-    words = ["evaluate", "--weights", "w", "--data", "d", "--split", "test", "--task", "semantic"]
-    assert main(words) == OK
-    assert calls.made[1] == ("open", (Path("d"), "test"), {**OPEN, "task": "semantic"})
-    assert calls.made[3][1][2] == "semantic"
-
-
-def test_evaluate_finds_the_images_that_were_held_out(calls: Calls) -> None:
-    held_out = {**OPEN, "format": "yolo", "fractions": (0.8, 0.2)}
-    # the folder that the model was trained on, by any path to it, or by none
-    for words in (["--data", "sets/../sets/val_only"], []):
-        calls.made.clear()
-        assert main(["evaluate", "--weights", "w", *words]) == OK
-        assert calls.made[1][2] == held_out
-    # another folder is divided by the same shares where it has no splits, and else read as it is
-    for name, fractions in (("other/unsplit", (0.8, 0.2)), ("other/val_only", None)):
-        calls.made.clear()
-        assert main(["evaluate", "--weights", "w", "--data", name]) == OK
-        assert calls.made[1][2] == {**OPEN, "fractions": fractions}
-
-
-def test_evaluate_takes_several_folders_and_a_format(
+def test_evaluate_takes_other_data_a_split_a_task_and_a_format(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["evaluate", "--weights", "w", "--data", "a", "--data", "b", "--format", "voc"]
-    assert main(words) == OK
-    assert [c[1][0] for c in calls.made if c[0] == "open"] == [Path("a"), Path("b")]
-    assert calls.found == [(Path("a"), "instance", "voc"), (Path("b"), "instance", "voc")]
-    [[merged]] = [c[1] for c in calls.made if c[0] == "merge"]
-    assert len(merged) == 2
+    words = ["evaluate", "--weights", "w", "--data", "a", "--data", "b", "--split", "test"]
+    assert main([*words, "--task", "semantic", "--format", "voc"]) == OK
+    folders = [Path("a"), Path("b")]
+    assert calls.made[1][1] == (folders, "test", TRAINED_ON, "semantic", "voc")
+    assert calls.made[2][1][2] == "semantic"
     assert "note: 255 is ignored" in capsys.readouterr().out
 
 

@@ -91,6 +91,26 @@ def test_a_folder_is_enough(calls: Calls, capsys: pytest.CaptureFixture[str]) ->
     assert shown.endswith("next: mask2former evaluate --weights runs/nuts-1 --data sets/nuts\n")
 
 
+def test_the_next_command_is_one_that_works(calls: Calls, monkeypatch, capsys) -> None:
+    assert main(["train", "--data", "d", "--set", "data.val_split=test"]) == OK
+    shown = capsys.readouterr().out
+    assert shown.endswith("evaluate --weights runs/d-1 --data d --split test\n")
+
+    def train(run, output: Path, **_) -> Result:
+        return Result(output, 1, 1.0, metrics={}, best_weights=output)
+
+    monkeypatch.setattr(sys.modules["mask2former.training.train"], "train", train)
+    assert main(["train", "--data", "d"]) == OK
+    shown = capsys.readouterr().out
+    assert shown.endswith("predict IMAGES --weights runs/d-1 --output predictions\n")
+
+
+def test_a_folder_that_is_none_is_refused(calls: Calls, capsys) -> None:
+    for task in ([], ["--task", "semantic"]):
+        assert main(["train", "--set", "data.paths=3", *task]) == BAD_INPUT
+        assert "3 is no folder; give a folder, or a list of folders" in capsys.readouterr().err
+
+
 def test_every_option_reaches_the_run(calls: Calls) -> None:
     words = ["train", "--data", "d", "--task", "instance", "--preset", "tiny", "--backbone"]
     words += ["swin_tiny", "--weights", "other/run", "--output", "here", "--epochs", "3"]

@@ -8,6 +8,7 @@ from mask2former.data.class_tables import (
     class_table,
     class_table_names,
     find_class_table,
+    synonyms,
 )
 
 SPECIFIED = Path(__file__).parents[2] / ".." / "shared" / "spec" / "classes"
@@ -126,6 +127,11 @@ def test_names_that_are_not_all_of_a_table_or_in_another_order_are_none() -> Non
     assert find_class_table(names[:-1]) is None
     assert find_class_table(names[::-1]) is None
     assert find_class_table([]) is None
+
+
+def test_synonyms_are_compared_without_underscores_blanks_and_case() -> None:
+    assert synonyms("_background_") == synonyms(" background ") == {"background"}
+    assert synonyms("Traffic_Light; , signal") == {"traffic light", "signal"}
 
 
 def test_a_misspelt_table_is_refused() -> None:

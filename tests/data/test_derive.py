@@ -15,7 +15,15 @@ from mask2former.data.annotations import (
     SegmentMap,
 )
 from mask2former.data.dataset import Dataset, Record, TaskDataset
-from mask2former.data.derive import for_task, instance_rles, panoptic_map, semantic_map
+from mask2former.data.derive import (
+    OVERLAP_NOTE,
+    background_of,
+    for_task,
+    instance_rles,
+    panoptic_map,
+    semantic_map,
+    with_background,
+)
 from mask2former.masks.rle import decode_rle, encode_mask
 from mask2former.types import Classes
 
@@ -114,9 +122,24 @@ def test_objects_become_classes_and_the_rest_background() -> None:
     # the bird is the square, the crowd of cows lies below
     expected = [[2, 1, 1, 2, 2], [2, 1, 1, 2, 2], [2, 0, 2, 2, 2]]
     assert semantic_map(derived.annotations(0), 3).tolist() == expected
-    assert derived.notes[-1].startswith(
-        "pixels of no object are class 'background' (category id 2), which was added;"
+    assert derived.notes[-2:] == (
+        OVERLAP_NOTE,
+        "pixels of no object are class 'background' (category id 2), which was added",
     )
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_overlaps_are_told_of_objects_and_not_of_maps(task) -> None:
+    assert OVERLAP_NOTE in for_task(objects(), task).notes
+    numbered = SegmentMap(np.array([[0, 1]], np.int32), (SegmentLabel(1, 1),))
+    assert OVERLAP_NOTE not in for_task(objects(numbered), task).notes
+
+
+@pytest.mark.parametrize("name", [" background ", "_background_", "Background", "__background"])
+def test_the_background_is_known_however_it_is_written(name: str) -> None:
+    classes = Classes(("cow", name), (0, 1), (True, True))
+    assert background_of(classes) == 1
+    assert with_background(classes) is classes
 
 
 def test_a_background_class_that_is_there_is_used() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mask2former.data.images import (
     read_image,
@@ -12,6 +12,7 @@ from mask2former.data.images import (
     read_label_map,
     read_panoptic_ids,
 )
+from mask2former.data.sources import InMemory
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 7, 3), dtype=np.uint8)
 # What each EXIF orientation does to the stored pixels to make them upright, by the EXIF standard.
@@ -191,3 +192,23 @@ def test_grey_panoptic_png_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.png", PIXELS[..., 0])
     with pytest.raises(ValueError, match=r"panoptic PNG .*a\.png has colour mode L; .*8-bit RGB"):
         read_panoptic_ids(tmp_path / "a.png")
+
+
+def test_the_size_of_a_png_is_read_from_its_head_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    noise = np.random.default_rng(0).integers(0, 255, (9, 13, 3), np.uint8)
+    path = tmp_path / "cut.png"
+    Image.fromarray(noise).save(path, exif=exif)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert read_image_size(path) == (13, 9)
+
+
+def test_what_is_no_image_is_named_by_its_source_alone() -> None:
+    source = InMemory("a.jpg", "shard.tar: a.jpg", b"a text")
+    message = (
+        r"^cannot read shard\.tar: a\.jpg as an image \(its first bytes are of no known format\); "
+        r"it is damaged or not an image: replace it or take it out of the data set$"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_image(source)

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mask2former.data.annotations import (
     SegmentMap,
 )
 from mask2former.data.dataset import Record, TaskDataset
-from mask2former.data.merging import merge_datasets
+from mask2former.data.merging import merge_datasets, tell_unshared
 from mask2former.types import Classes
 
 CATS = Classes(("cat", "dog"), (1, 2), (True, True))
@@ -72,14 +73,26 @@ def test_image_ids_and_groups_stay_apart() -> None:
     assert [record.image_id for record in same.records] == ["1-set/0", "2-set/0"]
 
 
-def test_notes_say_whose_they_are_and_what_is_not_annotated() -> None:
+def test_notes_say_whose_they_are_and_come_once() -> None:
     merged = merge_datasets([dataset("a", CATS, 1), dataset("b", DOGS, 1)])
     assert merged.notes == (
         "a: of a",
-        "a: not annotated here, and wrong where visible: cow, grass",
         "b: of b",
-        "b: not annotated here, and wrong where visible: cat",
     )
+    sets = [dataset("a", CATS, 1), dataset("b", CATS, 1), dataset("c", CATS, 1)]
+    same = [replace(one, notes=("255 is ignored", *one.notes[i:])) for i, one in enumerate(sets)]
+    assert merge_datasets(same).notes == ("255 is ignored", "a: of a")
+
+
+def test_classes_that_some_data_sets_lack_are_told_once() -> None:
+    several = [dataset("a", CATS, 1), dataset("b", DOGS, 1)]
+    assert tell_unshared(several) == (
+        "3 classes are annotated in one folder only; their objects in the others are taken as "
+        "background: cat, cow, grass"
+    )
+    assert tell_unshared([several[0]] * 2) is None
+    with_background = Classes((*CATS.names, "_background_"), (1, 2, 3), (True, True, False))
+    assert tell_unshared([several[0], dataset("c", with_background, 1)]) is None
 
 
 def test_one_data_set_stays_what_it_is() -> None:
@@ -101,3 +114,23 @@ def test_a_class_that_is_thing_and_stuff_is_refused() -> None:
     message = r"class 'dog' is a thing in a and stuff in b; make it the same in both, or give one"
     with pytest.raises(ValueError, match=message):
         merge_datasets([dataset("a", CATS, 1), dataset("b", stuff, 1)])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_a_thing_does_not_matter_for_semantic_segmentation(first: int) -> None:
+    stuff = Classes(("dog",), (1,), (False,))
+    things = replace(dataset("a", CATS, 1), tasks=("semantic",))
+    others = replace(dataset("b", stuff, 1), tasks=("semantic",))
+    merged = merge_datasets([things, others][:: 1 - 2 * first])
+    assert sorted(merged.classes.names) == ["cat", "dog"]
+    assert merged.classes.is_thing[merged.classes.names.index("dog")] is (first == 0)
+
+
+def test_names_are_one_class_however_they_are_written() -> None:
+    ours = Classes(("background", "traffic_light"), (0, 1), (False, True))
+    theirs = Classes(("Traffic light", "_background_"), (1, 5), (True, False))
+    merged = merge_datasets([dataset("a", ours, 1), dataset("b", theirs, 1)])
+    assert merged.classes == ours
+    last = merged.annotations(1)
+    assert isinstance(last, SegmentMap)
+    assert [segment.class_id for segment in last.segments] == [1, 0]

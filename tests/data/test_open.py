@@ -12,11 +12,11 @@ from mask2former.data.derive import for_task, instance_rles, panoptic_map, seman
 from mask2former.data.images import read_image
 from mask2former.data.locate import FORMATS, find_format
 from mask2former.data.open import (
+    DataFolder,
     list_splits,
     natural_tasks,
     open_dataset,
     open_every_split,
-    training_fractions,
 )
 from mask2former.data.problems import Collected
 from mask2former.data.synthetic import write_synthetic
@@ -309,6 +309,14 @@ def test_lists_in_the_folder_divide_it(tmp_path: Path) -> None:
     problems = Collected()
     assert names(tmp_path, "val", problems=problems) == set()
     assert [problem.kind for problem in problems.found] == ["missing image"]
+    (tmp_path / "splits" / "valid.txt").write_text("\n")
+    with pytest.raises(
+        FileNotFoundError, match=r"valid\.txt names no image of .*; write file names"
+    ):
+        open_dataset(tmp_path, "val")
+    (tmp_path / "splits" / "valid.txt").write_bytes("é".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"cannot read .*valid\.txt .*save it as UTF-8"):
+        open_dataset(tmp_path, "val")
 
 
 def test_fractions_divide_the_only_split_and_do_not_mix_several(panoptic: Path) -> None:
@@ -321,23 +329,48 @@ def test_fractions_divide_the_only_split_and_do_not_mix_several(panoptic: Path) 
     assert len(open_dataset(panoptic, "val", fractions=(0.5, 0.5))) == 1
 
 
-def test_a_folder_of_validation_data_alone_is_divided_to_be_trained_on(tmp_path: Path) -> None:
-    write_masks(tmp_path, "val")
+@pytest.mark.parametrize("only", ["val", "test"])
+def test_the_only_split_is_divided_when_fractions_are_given_and_else_what_it_is(
+    tmp_path: Path, only: str
+) -> None:
+    write_masks(tmp_path, only)
     for place in ("images", "masks"):
         for i in range(9):
-            shutil.copy(tmp_path / place / "val/a.png", tmp_path / place / f"val/{i}.png")
-    assert list_splits(tmp_path) == ["val"]
-    fractions = training_fractions(tmp_path, "train")
-    assert fractions == (0.9, 0.1)
-    assert len(names(tmp_path, "train")) == 9
-    # asked for by its name, the split is whole, unless it is known to have been divided
-    assert len(names(tmp_path, "val")) == 10
-    assert len(names(tmp_path, "val", fractions=fractions)) == 1
+            shutil.copy(tmp_path / place / only / "a.png", tmp_path / place / only / f"{i}.png")
+    assert list_splits(tmp_path) == [only]
+    assert len(names(tmp_path, only)) == 10
+    missing = {"val": "test", "test": "val"}[only]
+    for wanted in ("train", missing):
+        message = rf"{tmp_path}: no split '{wanted}'; the data set has '{only}', so name"
+        with pytest.raises(ValueError, match=message):
+            open_dataset(tmp_path, wanted)
+    tenths = {"fractions": (0.9, 0.1)}
+    assert (len(names(tmp_path, "train", **tenths)), len(names(tmp_path, "val", **tenths))) == (
+        9,
+        1,
+    )
 
 
-def test_a_folder_with_a_split_to_train_on_needs_no_division(panoptic: Path) -> None:
-    assert training_fractions(panoptic, "train") is None
-    assert training_fractions(panoptic, "val") is None
+def test_what_has_no_split_to_train_on_is_divided_to_be_trained_on(
+    tmp_path: Path, panoptic: Path
+) -> None:
+    write_masks(tmp_path / "val", "val")
+    write_masks(tmp_path / "train", "train")
+    write_unsplit(tmp_path / "whole", 2)
+    automatic, given = (0.9, 0.1), (0.5, 0.5)
+    cases = [
+        ("val", "train", None, automatic),
+        ("val", "val", None, None),
+        ("val", "train", given, given),
+        ("whole", "train", None, automatic),
+        ("whole", "all", None, None),
+        ("train", "train", None, None),
+        ("train", "train", given, given),
+    ]
+    for name, split, wanted, expected in cases:
+        assert DataFolder(tmp_path / name).fractions_to_train(split, wanted) == expected
+    for wanted in (None, given):
+        assert DataFolder(panoptic).fractions_to_train("train", wanted) is None
 
 
 def test_every_split_is_opened_and_an_undivided_one_read_once(tmp_path: Path, monkeypatch) -> None:
@@ -354,6 +387,8 @@ def test_every_split_is_opened_and_an_undivided_one_read_once(tmp_path: Path, mo
     opened = open_every_split(tmp_path, fractions=(0.5, 0.5))
     assert {name: len(dataset) for name, dataset in opened.items()} == {"train": 2, "val": 2}
     assert reads == ["all"]
+    whole = open_every_split(tmp_path)
+    assert {name: len(dataset) for name, dataset in whole.items()} == {"all": 4}
 
 
 def test_the_only_data_set_in_a_folder_is_meant(tmp_path: Path) -> None:

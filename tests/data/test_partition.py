@@ -36,8 +36,7 @@ def test_parts_have_their_shares_and_every_image_once() -> None:
     assert sorted(i for part in parts for i in ids(part)) == list(range(50))
     assert [part.split for part in parts] == ["train", "val", "test"]
     assert parts[1].notes[-1] == (
-        "split 'val' is 10 of 50 images, drawn by the fractions 0.7/0.2/0.1; choose others with "
-        "--split"
+        "split 'val' is 10 of 50 images, drawn by the fractions 0.7/0.2/0.1"
     )
 
 
@@ -79,13 +78,20 @@ def test_every_part_gets_an_image_if_there_are_enough(count: int) -> None:
     assert min(three) >= 1
 
 
-def test_one_group_is_both_trained_and_scored_which_is_said_loudly(caplog) -> None:
+def test_of_one_group_every_part_is_all_and_is_called_so() -> None:
     records = [Record(i, Path("a"), None, group="clip") for i in range(3)]
     for part in ("train", "val"):
-        assert ids(divide(dataset(records), part, (0.9, 0.1))) == [0, 1, 2]
-    [warning] = caplog.messages
-    assert "nothing of set can be held out, because its images (3) belong together" in warning
-    assert "scores are of the images that were trained on" in warning
+        whole = divide(dataset(records), part, (0.9, 0.1))
+        assert (whole.split, ids(whole)) == ("all", [0, 1, 2])
+        assert whole.notes[-1] == (
+            f"split {part!r} is all of the data set: 3 images of one group, of which nothing can "
+            f"be held out"
+        )
+    assert (
+        divide(dataset(images(1)), "val", (0.9, 0.1))
+        .notes[-1]
+        .endswith("one image, of which nothing can be held out")
+    )
 
 
 def write_list(folder: Path, *lines: str) -> Path:
@@ -117,6 +123,41 @@ def test_a_list_names_whole_videos_and_images_inside_shards(tmp_path: Path) -> N
     assert ids(take_listed(dataset(records), "val", path, Strict())) == [10, 11]
     path = write_list(tmp_path, "z")
     assert ids(take_listed(dataset(records), "val", path, Strict())) == [12]
+
+
+def test_a_path_counts_before_an_id_and_an_id_before_a_trailing_part(tmp_path: Path) -> None:
+    # ids and file names cross: image 1 is 2.png
+    records = [Record(i, Path("set") / f"{3 - i}.png", None) for i in (1, 2)]
+    for line, image_id in (("1", 2), ("1.png", 2), ("2", 1)):
+        assert ids(take_listed(dataset(records), "val", write_list(tmp_path, line), Strict())) == [
+            image_id
+        ]
+    below = [Record(i, Path("set") / "images" / f"{3 - i}.png", None) for i in (1, 2)]
+    for line, image_id in (("1", 1), ("1.png", 2), ("images/1", 2)):
+        assert ids(take_listed(dataset(below), "val", write_list(tmp_path, line), Strict())) == [
+            image_id
+        ]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [Record(1, Path("set/a.jpg"), None), Record(2, Path("set/a.png"), None)],
+        [Record("a", Path("set/x.jpg"), None), Record("a", Path("set/y.jpg"), None)],
+    ],
+    ids=["paths", "ids"],
+)
+def test_a_name_of_two_images_is_an_error(records: list[Record], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="names 'a', but set has no image of that name, or"):
+        take_listed(dataset(records), "val", write_list(tmp_path, "a"), Strict())
+
+
+def test_a_list_that_names_nothing_is_an_error(tmp_path: Path) -> None:
+    problems = Collected()
+    part = take_listed(dataset(images(3)), "val", write_list(tmp_path, "", " "), problems)
+    assert len(part) == 0
+    [problem] = problems.found
+    assert problem.message.startswith(f"{tmp_path / 'val.txt'} names no image of set; write file")
 
 
 def test_a_name_that_two_images_have_is_not_enough(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from mask2former.data.sampling import (
     TrainingBatches,
     class_repeats,
     epoch_length,
-    share_repeats,
+    scale_to_shares,
 )
 
 
@@ -159,9 +159,15 @@ def test_images_of_rare_classes_repeat_by_the_lvis_rule() -> None:
 
 
 def test_shares_give_every_data_set_its_part_of_the_draws() -> None:
-    repeats = share_repeats([6, 2], [1.0, 1.0])
+    repeats = scale_to_shares([1.0] * 8, [6, 2], [1.0, 1.0])
     assert repeats == pytest.approx([4 / 6] * 6 + [2.0] * 2)
-    assert share_repeats([6, 2], [3.0, 1.0]) == pytest.approx([1.0] * 8)
+    assert scale_to_shares([1.0] * 8, [6, 2], [3.0, 1.0]) == pytest.approx([1.0] * 8)
+
+
+def test_shares_are_exact_whatever_repeats_inside() -> None:
+    repeats = scale_to_shares([1.0, 3.0, 1.0, 1.0, 2.0], [2, 3], [3.0, 1.0])
+    # 8 draws: 6 of the first data set, whose images stay 1 to 3, and 2 of the second
+    assert repeats == pytest.approx([1.5, 4.5, 0.5, 0.5, 1.0])
 
 
 def test_repeats_of_another_number_are_refused() -> None:

@@ -52,7 +52,11 @@ def write_dataset(folder: Path, counts: list[int]) -> Dataset:
 
 def training_data(dataset: Dataset, *, color_jitter: bool = True) -> TrainingData:
     return TrainingData(
-        dataset, "instance", draw_geometry=JITTER, color_jitter=color_jitter, keep_emptied=True
+        without_empty_images(dataset),
+        "instance",
+        draw_geometry=JITTER,
+        color_jitter=color_jitter,
+        keep_emptied=True,
     )
 
 

@@ -11,6 +11,7 @@ from mask2former.data.transforms import (
     augment_image,
     keeps_emptied,
     make_target,
+    move_image,
     nearest_pixels,
     resize_for_test,
 )
@@ -100,6 +101,13 @@ def test_image_equals_resizing_before_cutting(geometry: Geometry) -> None:
     assert moved.shape == expected.shape
     # Pillow computes the weights of a pixel from the box's corner, in fixed point: 1 grey level
     assert np.abs(moved.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("source", [(1, 1), (1, 9), (61, 83)])
+def test_an_image_can_shrink_to_one_pixel(source: tuple[int, int]) -> None:
+    image = np.full((*source, 3), 77, np.uint8)
+    one = Geometry(source, resized=(1, 1), offset=(0, 0), crop=(1, 1), padded=(1, 1), mirrored=None)
+    assert move_image(image, one).flatten().tolist() == [77, 77, 77]
 
 
 def test_padding_is_grey_and_keeps_its_colour() -> None:

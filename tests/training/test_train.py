@@ -10,9 +10,9 @@ from PIL import Image
 
 from mask2former.config import Run
 from mask2former.config_io import compose_run, read_run
-from mask2former.data.open import open_dataset
 from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import evaluate
+from mask2former.evaluation.scored_data import open_scored_data
 from mask2former.inference.segmenter import Segmenter
 from mask2former.training.module import TrainingModule
 from mask2former.training.progress import progress_line
@@ -124,16 +124,12 @@ def test_a_run_on_undivided_data_says_and_keeps_what_it_held_out(tmp_path, capsy
     (data / "annotations/panoptic_train.json").unlink()
     run = tiny_run(data, steps=2, eval_every=2)
     metrics = train(run, output, device="cpu", progress=False).metrics
-    said = f"warning: {data} has only the split 'val', which is trained on: 10% of the images"
+    said = f"warning: {data} has only the split 'val', which is trained on; held out to validate: 1"
     assert said in capsys.readouterr().err
     model = Segmenter.load(output, device="cpu")
     assert model.trained_on.folders == (data,)
-    fractions = model.trained_on.split_fractions
-    held_out = open_dataset(data, "val", fractions=fractions)
-    assert (fractions, len(held_out)) == ((0.9, 0.1), 1)
-    last = read(output / "weights/last.safetensors").run
-    assert last is not None
-    assert last.data.split_fractions == fractions
+    held_out = open_scored_data([data], None, model.trained_on, "panoptic")
+    assert len(held_out) == 1
     assert evaluate(model, held_out).metrics == pytest.approx(metrics, nan_ok=True)
     assert "data: split 'val' is 1 of 4 images" in (output / "log.txt").read_text()
 

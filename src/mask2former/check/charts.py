@@ -1,17 +1,18 @@
 """Histograms as SVG, drawn in the colours of the page around them."""
 
-from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 460, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
-"""Margins in pixels, for the labels of the axes."""
+WIDTH, HEIGHT = 460, 200
+LEFT, RIGHT, TOP, BOTTOM = 46, 16, 22, 40
+"""Margins in pixels, for the labels of the axes and the name of the limit."""
 BARS = 24
-LABELS = 7
+TICKS = 7
 """Most labels below an axis."""
+ROUND = (1, 2, 5)
+"""What labels are multiples of, times a power of ten."""
 
 
 def histogram(
@@ -34,32 +35,52 @@ def histogram(
     shown = np.maximum(values, 1) if logarithmic else values
     edges = _edges(shown, logarithmic, None if limit is None else limit[0])
     counts, _ = np.histogram(shown, edges)
-    places = np.linspace(LEFT, WIDTH - RIGHT, len(edges))
     tallest = max(int(counts.max()), 1)
     bottom = float(HEIGHT - BOTTOM)
+    scale = np.log if logarithmic else np.asarray
+
+    def place(value: float) -> float:
+        share = (scale(value) - scale(edges[0])) / (scale(edges[-1]) - scale(edges[0]))
+        return LEFT + float(share) * (WIDTH - RIGHT - LEFT)
+
     parts = [
-        _bar(places[i], places[i + 1], bottom, count / tallest, _range(edges, i), count)
-        for i, count in enumerate(counts.tolist())
+        _bar(place(low), place(high), bottom, count / tallest, _range(low, high), count)
+        for low, high, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
         if count
     ]
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
-    parts += _labels(edges, places, bottom)
+    for value in ticks(float(edges[0]), float(edges[-1]), logarithmic):
+        x = place(value)
+        parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
+        parts.append(_text(x, bottom + 15, number(value), "middle"))
     parts += [
         _text(LEFT - 6.0, TOP + 8.0, number(tallest), "end"),
         _text(LEFT - 6.0, bottom, "0", "end"),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6.0, axis, "middle"),
     ]
     if limit is not None:
-        x = float(np.interp(limit[0], edges, places))
-        is_right = x > WIDTH / 2
-        parts.append(f'<path class="limit" d="M{x:.1f} {TOP}V{bottom}"/>')
-        anchor = "end" if is_right else "start"
-        parts.append(_text(x + (-4 if is_right else 4), TOP + 8.0, limit[1], anchor))
+        x = place(limit[0])
+        anchor = "end" if x > WIDTH / 2 else "start"
+        parts.append(f'<path class="limit" d="M{x:.1f} {TOP - 4}V{bottom}"/>')
+        parts.append(_text(x, TOP - 9.0, f"{limit[1]}: {number(limit[0])}", anchor))
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg></figure>"
     )
+
+
+def ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    """Round numbers in a range for the labels of an axis, from 1 on a logarithmic one."""
+    if logarithmic:
+        powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        shown = [m * 10.0**power for power in powers for m in ROUND]
+        shown = [value for value in shown if low <= value <= high]
+        return shown if len(shown) <= TICKS else shown[:: -(-len(shown) // TICKS)]
+    steps = (m * 10.0**power for power in range(-3, 12) for m in ROUND)
+    step = next(step for step in steps if (high - low) / step < TICKS)
+    first, last = int(np.ceil(low / step)), int(np.floor(high / step))
+    return [i * step for i in range(first, last + 1)]
 
 
 def _edges(
@@ -86,16 +107,8 @@ def _bar(left: float, right: float, bottom: float, share: float, interval: str, 
     )
 
 
-def _labels(edges: NDArray[np.float64], places: NDArray[np.float64], bottom: float) -> list[str]:
-    step = max(1, -(-len(edges) // LABELS))
-    return [
-        _text(float(places[i]), bottom + 14, number(float(np.ceil(edges[i]))), "middle")
-        for i in range(0, len(edges), step)
-    ]
-
-
-def _range(edges: NDArray[np.float64], i: int) -> str:
-    first, last = number(float(np.ceil(edges[i]))), number(float(np.floor(edges[i + 1])))
+def _range(low: float, high: float) -> str:
+    first, last = number(float(np.ceil(low))), number(float(np.floor(high)))
     return first if first == last else f"{first} to {last}"
 
 
@@ -113,9 +126,3 @@ def number(value: float | int) -> str:
 def bar_cell(text: str, share: float) -> str:
     """A table's cell with a bar behind its number, from 0 to the whole width."""
     return f'<td class="number"><i style="width:{100 * share:.1f}%"></i><span>{text}</span></td>'
-
-
-def shares(values: Sequence[int]) -> list[float]:
-    """Of the largest value, in [0, 1]."""
-    most = max(values, default=0)
-    return [value / most if most else 0.0 for value in values]

@@ -1,57 +1,56 @@
 """Images that are there twice: equal files, and pictures that look the same."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float32
-from numpy.typing import NDArray
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from mask2former.check.facts import ImageFacts
-from mask2former.check.findings import Finding, Place, finding
+from mask2former.check.findings import Finding, finding
+from mask2former.check.similar import (
+    Pair,
+    find_crowds,
+    similar_pairs,
+    thumbnail_signatures,
+    video_of,
+)
+from mask2former.check.survey import TRAINVAL
 from mask2former.data.formats.format import WHOLE
-
-UNIONS = {WHOLE, "trainval"}
-"""Splits that repeat the images of others on purpose, where there are others."""
-COPY_SIMILARITY = 0.9985
-"""Correlation of two thumbnails from which pictures count as copies of one another.
-
-Of a few hundred photos, copies at JPEG quality 30 or half the size lay above 0.999, different
-photos below 0.85, and neighbouring frames of a moving camera below 0.998. Brightened copies (0.99)
-are not told from neighbouring frames, and are missed."""
-LEAST_CONTRAST = 2.0
-"""Standard deviation of a thumbnail's grey levels; flatter ones all look alike."""
-ROWS_AT_ONCE = 512
-ROUNDING = 1e-4
-"""Of distances between signatures."""
-
-
-class Pair(NamedTuple):
-    """Two images that show the same."""
-
-    first: ImageFacts
-    second: ImageFacts
-    similarity: float
+from mask2former.data.formats.splits import means
 
 
 def find_copies(images: Sequence[ImageFacts]) -> Iterator[Finding]:
     """Equal files and similar pictures, within splits and across them.
 
-    Splits that are unions of others are left out. Frames of one video are similar by nature, and
-    are compared with other videos only.
+    A split that is the union of others, such as trainval beside train and val, repeats their images
+    on purpose. Frames of one video are similar by nature, and are compared with those of other
+    videos and splits only.
 
     Args:
         images: Of all splits.
     """
-    if {image.split for image in images} - UNIONS:
-        images = [image for image in images if image.split not in UNIONS]
-    yield from _equal_files(images)
-    for pair in similar_pairs(images):
-        yield _similar(pair)
+    meant = _meant_repeats(image.split for image in images)
+    files = {(image.split, image.file) for image in images}
+    images = [  # those of a union that its parts show as well
+        image
+        for image in images
+        if not any((part, image.file) in files for union, part in meant if union == image.split)
+    ]
+    yield from _equal_files(images, meant)
+    yield from _similar_pictures(images, meant)
 
 
-def _equal_files(images: Sequence[ImageFacts]) -> Iterator[Finding]:
+def _meant_repeats(splits: Iterable[str]) -> set[tuple[str, str]]:
+    """(union, part) for each part of a split that is there to be the union of others."""
+    names = set(splits)
+    meant = {(WHOLE, name) for name in names - {WHOLE}} if WHOLE in names else set()
+    train, val = ([n for n in names if means(n, part)] for part in ("train", "val"))
+    if TRAINVAL in names and train:  # without train, it is what is trained on, and val is not
+        meant |= {(TRAINVAL, name) for name in (*train, *val)}
+    return meant
+
+
+def _equal_files(
+    images: Sequence[ImageFacts], meant: Collection[tuple[str, str]]
+) -> Iterator[Finding]:
     """A finding for each file beyond the first of its content."""
     by_digest: dict[bytes, list[ImageFacts]] = defaultdict(list)
     for image in images:
@@ -60,12 +59,18 @@ def _equal_files(images: Sequence[ImageFacts]) -> Iterator[Finding]:
     for alike in by_digest.values():
         seen: dict[str, ImageFacts] = {}
         for image in alike:
-            other = next((seen[s] for s in seen if s != image.split), None)
+            excused = {image.split, *_partners(image.split, meant)}
+            other = next((seen[split] for split in seen if split not in excused), None)
             if other is not None:
                 yield _leaked(other, image)
             elif image.split in seen:
                 yield _doubled(seen[image.split], image)
             seen.setdefault(image.split, image)
+
+
+def _partners(split: str, meant: Collection[tuple[str, str]]) -> set[str]:
+    """The splits that show images of this one on purpose."""
+    return {other for pair in meant if split in pair for other in pair} - {split}
 
 
 def _leaked(first: ImageFacts, second: ImageFacts) -> Finding:
@@ -81,7 +86,7 @@ def _leaked(first: ImageFacts, second: ImageFacts) -> Finding:
         f"{message}; scores on images that were trained on say nothing, so take it out of one",
         is_error=True,
         file=second.file,
-        places=(place_of(first), place_of(second)),
+        places=(first.place, second.place),
     )
 
 
@@ -94,7 +99,7 @@ def _doubled(first: ImageFacts, second: ImageFacts) -> Finding:
         + f" in split {second.split}; it counts double, so take one out",
         is_error=False,
         file=second.file,
-        places=(place_of(first), place_of(second)),
+        places=(first.place, second.place),
     )
 
 
@@ -111,100 +116,46 @@ def _similar(pair: Pair) -> Finding:
         + ("take it out of one split" if across else "take one out"),
         is_error=False,
         file=second.file,
-        places=(place_of(first), place_of(second)),
+        places=(first.place, second.place),
         weight=pair.similarity,
     )
 
 
-def similar_pairs(images: Sequence[ImageFacts]) -> list[Pair]:
-    """Pictures of different files and videos that look the same.
-
-    Thumbnails are compared by correlation, so that brightness and contrast do not matter. Every
-    image is named once at most, with the earlier one that it resembles most.
-    """
+def _similar_pictures(
+    images: Sequence[ImageFacts], meant: Collection[tuple[str, str]]
+) -> Iterator[Finding]:
     shown = [image for image in images if image.thumbnail is not None]
     signatures, has_contrast = thumbnail_signatures(shown)
     shown = [image for image, usable in zip(shown, has_contrast, strict=True) if usable]
-    videos = [image.group or i for i, image in enumerate(shown)]
-    contents = [image.digest for image in shown]
-    best: dict[int, Pair] = {}
-    for close in _close(signatures[has_contrast], _numbered(videos), _numbered(contents)):
-        for earlier, later, similarity in zip(*(column.tolist() for column in close), strict=True):
-            if later not in best or similarity > best[later].similarity:
-                best[later] = Pair(shown[earlier], shown[later], similarity)
-    return [best[later] for later in sorted(best)]
+    signatures = signatures[has_contrast]
+    crowds, others = find_crowds(signatures)
+    for crowd in crowds:
+        yield from _crowded([shown[i] for i in crowd.tolist()])
+    shown = [shown[i] for i in others.tolist()]
+    for pair in similar_pairs(shown, signatures[others], meant):
+        yield _similar(pair)
 
 
-class Close(NamedTuple):
-    """Pairs of positions, no later one twice."""
-
-    earlier: NDArray[np.int64]
-    later: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-
-
-def _close(
-    signatures: Float32[np.ndarray, "images pixels"],
-    videos: NDArray[np.int64],
-    contents: NDArray[np.int64],
-) -> Iterator[Close]:
-    """For the images, block by block, the one that each resembles most, from `COPY_SIMILARITY` on.
-
-    Close points have close shadows on any axis: along the one that spreads them most, every point
-    is compared with the few behind it that can be close enough. Images of one video or of equal
-    content are not compared.
-    """
-    if len(signatures) < 2:
+def _crowded(images: Sequence[ImageFacts]) -> Iterator[Finding]:
+    """One finding, unless all are frames of one video."""
+    if len({video_of(image, i) for i, image in enumerate(images)}) == 1:
         return
-    axis = np.linalg.eigh(signatures.T @ signatures)[1][:, -1]
-    shadows = signatures @ axis
-    order = np.argsort(shadows, kind="stable")
-    shadows, signatures, videos, contents = (
-        values[order] for values in (shadows, signatures, videos, contents)
+    counts = Counter(image.split for image in images)
+    across = len(counts) > 1
+    shares = " and ".join(f"{count} of split {name}" for name, count in counts.items())
+    firsts = [next(image for image in images if image.split == name) for name in counts]
+    last = images[-1] if not across else firsts[-1]
+    mend = (
+        "what is scored was as good as trained on: divide them by camera or scene"
+        if across
+        else "keep them in one split, and take out what adds nothing"
     )
-    radius = float(np.sqrt(2 - 2 * COPY_SIMILARITY)) + ROUNDING
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        block = signatures[start : start + ROWS_AT_ONCE]
-        farthest = shadows[start + len(block) - 1] + radius
-        end = int(np.searchsorted(shadows, farthest, side="right"))
-        similarities = block @ signatures[start:end].T
-        rows, columns = np.nonzero(similarities >= COPY_SIMILARITY)
-        first, second = rows + start, columns + start
-        wanted = (videos[first] != videos[second]) & (contents[first] != contents[second])
-        wanted &= rows < columns
-        found = similarities[rows[wanted], columns[wanted]]
-        yield _strongest(order[first[wanted]], order[second[wanted]], found)
-
-
-def _strongest(
-    one: NDArray[np.int64], other: NDArray[np.int64], similarity: NDArray[np.float32]
-) -> Close:
-    """Of every image, the pair with the most similar one before it."""
-    earlier, later = np.minimum(one, other), np.maximum(one, other)
-    by_strength = np.lexsort((earlier, -similarity, later))
-    later = later[by_strength]
-    kept = by_strength[np.flatnonzero(np.diff(later, prepend=-1))]
-    return Close(earlier[kept], np.maximum(one, other)[kept], similarity[kept])
-
-
-def _numbered(values: Sequence[object]) -> NDArray[np.int64]:
-    """Equal values get equal numbers."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
-
-
-def thumbnail_signatures(
-    images: Sequence[ImageFacts],
-) -> tuple[Float32[np.ndarray, "images pixels"], NDArray[np.bool_]]:
-    """Thumbnails with mean 0 and length 1, and which of them have contrast."""
-    buffer = b"".join(image.thumbnail or b"" for image in images)
-    grey = np.frombuffer(buffer, np.uint8).reshape(len(images), -1 if images else 0)
-    centred = grey.astype(np.float32)
-    centred -= centred.mean(axis=1, keepdims=True) if images else 0
-    contrast = centred.std(axis=1) if images else np.zeros(0)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.maximum(lengths, 1e-6), contrast >= LEAST_CONTRAST
-
-
-def place_of(image: ImageFacts) -> Place:
-    return Place(image.split, image.index)
+    yield finding(
+        "leaked image" if across else "similar image",
+        f"{len(images)} images ({shares}) look nearly the same, such as {firsts[0].file} and "
+        f"{last.file}, and were not compared one by one; {mend}",
+        is_error=False,
+        file=last.file,
+        places=(firsts[0].place, last.place),
+        weight=1.0,
+    )

@@ -1,27 +1,27 @@
-"""What one look at an image and its annotations tells, as a few numbers and the faults seen."""
+"""What one look at an image and its annotations tells, as a few numbers and what is wrong."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mask2former.check.findings import Finding, Place, finding
 from mask2former.check.objects import (
     NO_OBJECTS,
-    Fault,
     Objects,
     ObjectTable,
     look_at_objects,
     overlap_of,
 )
-from mask2former.data.annotations import Layered
+from mask2former.data.annotations import Layered, annotation_size
 from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.geometry import Size
 from mask2former.data.images import read_image
-from mask2former.data.sources import Source
-from mask2former.data.transforms import annotation_size
+from mask2former.data.problems import FaultError, Kind
+from mask2former.data.sources import InMemory
 
 THUMBNAIL_SIDE = 16
 """Pixels; small enough that copies agree however they were compressed or resized."""
@@ -51,26 +51,17 @@ class ImageFacts:
     """Pixels counted once for every object beyond the first that covers them."""
     unlabelled: int
     """Pixels that no segment covers; 0 for objects that may overlap."""
-    faults: tuple[Fault, ...]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A file that was read already."""
-
-    source: Source
-    content: bytes
+    findings: tuple[Finding, ...]
+    """What is wrong with its files and outlines."""
 
     @property
-    def name(self) -> str:
-        """File name with its suffix."""
-        return self.source.name
+    def place(self) -> Place:
+        return Place(self.split, self.index)
 
-    def read_bytes(self) -> bytes:
-        return self.content
-
-    def __str__(self) -> str:
-        return str(self.source)
+    @property
+    def num_objects(self) -> int:
+        """That are no crowds."""
+        return int((~self.objects["is_crowd"]).sum())
 
 
 def look_at(raw: Dataset, derived: TaskDataset, index: int) -> ImageFacts:
@@ -82,10 +73,12 @@ def look_at(raw: Dataset, derived: TaskDataset, index: int) -> ImageFacts:
         index: Of the record.
     """
     record = derived.records[index]
-    faults: list[Fault] = []
-    objects, annotated_size = _look_at_annotations(raw, derived, record, faults)
-    loaded = _load(record, faults)
-    pixels = None if loaded is None else _read(loaded, annotated_size, faults)
+    found: list[Finding] = []
+    objects, annotated_size = _look_at_annotations(raw, derived, record, found)
+    loaded = _load(record, found)
+    pixels = None if loaded is None else _read(loaded, annotated_size, found)
+    can_be_shown = pixels is not None and annotated_size is not None
+    places = (Place(derived.split, index),) if can_be_shown else ()
     return ImageFacts(
         split=derived.split,
         index=index,
@@ -99,8 +92,14 @@ def look_at(raw: Dataset, derived: TaskDataset, index: int) -> ImageFacts:
         objects=objects.table,
         overlap=objects.overlap,
         unlabelled=objects.unlabelled,
-        faults=tuple(faults),
+        findings=tuple(_of_image(one, record, places) for one in found),
     )
+
+
+def _of_image(found: Finding, record: Record, places: tuple[Place, ...]) -> Finding:
+    file = found.problem.file or str(record.image)
+    problem = replace(found.problem, file=file, image_id=record.image_id)
+    return replace(found, problem=problem, places=places)
 
 
 def digest_of(content: bytes) -> bytes:
@@ -116,46 +115,46 @@ def thumbnail_of(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _look_at_annotations(
-    raw: Dataset, derived: TaskDataset, record: Record, faults: list[Fault]
+    raw: Dataset, derived: TaskDataset, record: Record, found: list[Finding]
 ) -> tuple[Objects, Size | None]:
     """The objects and the size that they were annotated at; no size when they cannot be read."""
     try:
         annotations = derived.decode(record)
-        objects = look_at_objects(annotations, derived.classes, record)
-        faults.extend(objects.faults)
+        objects = look_at_objects(annotations, derived.classes, str(record.image))
+        found.extend(objects.findings)
         if raw.tasks[0] == "instance" and derived.tasks[0] != "instance":
             # the map that is made of the objects tells no overlaps
             before = raw.decode(record)
             overlap = overlap_of(before.objects if isinstance(before, Layered) else before)
             objects = objects._replace(overlap=overlap)
     except (ValueError, OSError) as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        kind = "missing annotation" if is_missing else "unreadable annotation"
-        file = record.annotation if isinstance(record.annotation, str | Path) else None
-        named = None if file is None else str(file)
-        faults.append(Fault(kind, str(error), is_error=True, file=named))
+        file = str(record.annotation) if isinstance(record.annotation, str | Path) else None
+        found.append(finding(_kind_of(error), str(error), is_error=True, file=file))
         return NO_OBJECTS, None
     return objects, annotation_size(annotations)
 
 
-def _load(record: Record, faults: list[Fault]) -> Loaded | None:
+def _kind_of(error: Exception) -> Kind:
+    if isinstance(error, FaultError):
+        return error.kind
+    is_missing = isinstance(error, FileNotFoundError)
+    return "missing annotation" if is_missing else "unreadable annotation"
+
+
+def _load(record: Record, found: list[Finding]) -> InMemory | None:
+    image = record.image
     try:
-        return Loaded(record.image, record.image.read_bytes())
+        return InMemory(image.name, str(image), image.read_bytes())
     except FileNotFoundError:
-        faults.append(
-            Fault(
-                "missing image",
-                f"{record.image} is not there; restore it or take it out of the annotations",
-                is_error=True,
-            )
-        )
+        message = f"{image} is not there; restore it or take it out of the annotations"
+        found.append(finding("missing image", message, is_error=True))
     except (ValueError, OSError) as error:
-        faults.append(Fault("unreadable image", str(error), is_error=True))
+        found.append(finding("unreadable image", str(error), is_error=True))
     return None
 
 
 def _read(
-    loaded: Loaded, annotated_size: Size | None, faults: list[Fault]
+    loaded: InMemory, annotated_size: Size | None, found: list[Finding]
 ) -> NDArray[np.uint8] | None:
     try:
         return read_image(loaded, annotated_size)
@@ -167,7 +166,7 @@ def _read(
         except (ValueError, OSError):
             pass
         else:
-            faults.append(Fault("size mismatch", first, is_error=True))
+            found.append(finding("size mismatch", first, is_error=True))
             return pixels
-    faults.append(Fault("unreadable image", first, is_error=True))
+    found.append(finding("unreadable image", first, is_error=True))
     return None

@@ -1,23 +1,23 @@
 """The part of a check that takes seconds whatever the size of the data: for every training run."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from mask2former.check.facts import look_at
+from mask2former.check.findings import Finding, Group, group_findings
 from mask2former.check.judge import image_findings
-from mask2former.data.dataset import Dataset
-from mask2former.data.derive import for_task
+from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.problems import Problem
-from mask2former.tasks import Task
 
 LOOKED_AT = 16
 """Images of a split that are read."""
 
 
 def fast_check(
-    dataset: Dataset, task: Task, *, num_queries: int, validation: Dataset | None = None
+    dataset: TaskDataset, *, num_queries: int, validation: TaskDataset | None = None
 ) -> list[Problem]:
     """What can be found in seconds: in the lists of files, and in a few images of each split.
 
@@ -26,29 +26,55 @@ def fast_check(
 
     Args:
         dataset: To train on.
-        task: What is trained.
         num_queries: Of the model.
         validation: To score on; none skips what compares the two.
 
     Returns:
-        Errors and warnings; empty images and what is information only are left out.
+        Errors, then warnings, the images' faults one of each kind with the number of the others;
+        empty images and what is information only are left out.
     """
-    problems = list(_crowded(dataset, num_queries))
+    splits = [dataset] if validation is None else [dataset, validation]
+    chosen = [_at_equal_distances(split) for split in splits]
+    found = [
+        finding
+        for split, indices in zip(splits, chosen, strict=True)
+        for index in indices
+        for finding in _look(split, index, num_queries)
+    ]
+    num_images = sum(map(len, chosen))
+    problems = [_sum_up(group, num_images, dataset) for group in group_findings(found)]
+    problems += _crowded(dataset, num_queries)
     if validation is not None and WHOLE not in (dataset.split, validation.split):
         problems += _in_both(dataset, validation)
-    for split in (dataset, validation):
-        if split is not None:
-            problems += _few_images(split, task, num_queries)
-    return list({problem.message: problem for problem in problems}.values())
+    return problems
 
 
-def _few_images(dataset: Dataset, task: Task, num_queries: int) -> Iterator[Problem]:
-    derived = for_task(dataset, task)
-    chosen = np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset))).astype(int).tolist()
-    for index in chosen:
-        for found in image_findings(look_at(dataset, derived, index), task, num_queries):
-            if found.severity != "information" and found.problem.kind != "empty image":
-                yield found.problem
+def _at_equal_distances(dataset: Dataset) -> list[int]:
+    count = min(LOOKED_AT, len(dataset))
+    return np.linspace(0, len(dataset) - 1, count).astype(int).tolist()
+
+
+def _look(dataset: TaskDataset, index: int, num_queries: int) -> Iterator[Finding]:
+    facts = look_at(dataset, dataset, index)
+    is_counted = dataset.records[index].num_objects is not None
+    for found in image_findings(facts, dataset.tasks[0], num_queries):
+        is_told = is_counted and found.problem.kind == "more objects than queries"
+        if found.severity != "information" and found.problem.kind != "empty image" and not is_told:
+            yield found
+
+
+def _sum_up(group: Group, num_images: int, dataset: Dataset) -> Problem:
+    """The worst problem of a kind, which tells of the others."""
+    worst = group.findings[0].problem
+    if group.count == 1:
+        return worst
+    images = {(found.places, found.problem.image_id) for found in group.findings}
+    where = "all" if len(images) == num_images else f"{len(images)} of the"
+    among = (
+        f"{group.count} of this kind in {where} {num_images} images that were looked at; see "
+        f"`mask2former data check {dataset.folder}`"
+    )
+    return replace(worst, message=f"{worst.message} ({among})")
 
 
 def _crowded(dataset: Dataset, num_queries: int) -> Iterator[Problem]:

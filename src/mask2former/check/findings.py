@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from mask2former.check.objects import Box
 from mask2former.data.problems import Kind, Problem
 
 Severity: TypeAlias = Literal["error", "warning", "information"]
 """Errors break training or scoring, warnings may be meant, information is for the reader."""
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "information")
 FIRST_FILES = 3
+Box: TypeAlias = tuple[float, float, float, float]
+"""(x, y, width, height) in pixels"""
 
 
 class Place(NamedTuple):
@@ -33,6 +34,14 @@ class Finding:
     """How bad it is among those of its kind."""
     box: Box | None = None
     """Where to look in the last of the places."""
+
+    @property
+    def kind(self) -> Kind:
+        return self.problem.kind
+
+    @property
+    def message(self) -> str:
+        return self.problem.message
 
 
 def finding(
@@ -66,7 +75,7 @@ class Group:
     @property
     def message(self) -> str:
         """That of the worst, and how many more there are."""
-        message = self.findings[0].problem.message
+        message = self.findings[0].message
         return message if self.count == 1 else f"{message} (and {self.count - 1} more)"
 
     @property
@@ -90,7 +99,7 @@ def group_findings(findings: Iterable[Finding]) -> list[Group]:
     """Errors first, then by number; what was found twice counts once."""
     groups: dict[tuple[Severity, Kind], list[Finding]] = defaultdict(list)
     for found in {(f.problem, f.severity): f for f in findings}.values():
-        groups[found.severity, found.problem.kind].append(found)
+        groups[found.severity, found.kind].append(found)
     made = [
         Group(severity, kind, tuple(sorted(found, key=lambda f: -f.weight)))
         for (severity, kind), found in groups.items()

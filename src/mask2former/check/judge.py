@@ -1,17 +1,15 @@
 """From facts to findings: what is wrong with images, with classes, with splits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mask2former.check.copies import find_copies, place_of
+from mask2former.check.copies import find_copies
 from mask2former.check.facts import ImageFacts
 from mask2former.check.findings import Finding, finding
 from mask2former.check.sizes import vanishing_findings
-from mask2former.check.survey import Split
+from mask2former.check.survey import Split, trained_on
 from mask2former.config import Run
-from mask2former.data.formats.splits import means
 from mask2former.data.problems import Problem
 from mask2former.tasks import Task
 
@@ -19,42 +17,41 @@ MAX_IMBALANCE = 100
 """Times that the most frequent class may be seen for each time of the rarest."""
 
 
-def judge(splits: Mapping[str, Split], run: Run) -> Iterator[Finding]:
+def judge(
+    splits: Mapping[str, Split], run: Run, known: Iterable[Problem] = ()
+) -> Iterator[Finding]:
     """Everything worth telling about a data set.
 
     Args:
         splits: As `survey` made them.
         run: What would be trained: its task, sizes and number of queries matter.
+        known: What the reader said; an image whose objects it left out is not called empty.
     """
+    blamed = {p.image_id for p in known if p.is_error and p.image_id is not None}
     for split in splits.values():
         for image in split.images:
-            yield from image_findings(image, run.task, run.model.num_queries)
+            for found in image_findings(image, run.task, run.model.num_queries):
+                if found.kind != "empty image" or image.image_id not in blamed:
+                    yield found
         yield from vanishing_findings(split, run.data)
     yield from find_copies([image for split in splits.values() for image in split.images])
-    yield from class_findings(splits)
+    yield from class_findings(splits, run.task)
 
 
 def image_findings(image: ImageFacts, task: Task, num_queries: int) -> Iterator[Finding]:
     """What one image is told for."""
-    places = (place_of(image),)
-    for fault in image.faults:
-        file = fault.file or image.file
-        problem = Problem(fault.kind, fault.message, fault.is_error, file, image.image_id)
-        shown = places if image.size is not None and image.is_annotated else ()
-        severity = "error" if fault.is_error else "warning"
-        yield Finding(problem, severity, shown, fault.weight, fault.box)
+    yield from image.findings
     if not image.is_annotated:
         return
-    count = int((~image.objects["is_crowd"]).sum())
+    count = image.num_objects
     if count == 0:
         yield finding(
             "empty image",
-            f"{image.file} shows no object; instance segmentation is not trained on it, so "
-            f"annotate it if something is there",
+            f"{image.file} {_emptiness(image, task)}; annotate it if something is there",
             is_error=False,
             file=image.file,
             image_id=image.image_id,
-            places=places,
+            places=(image.place,),
         )
     if count > num_queries:
         yield finding(
@@ -65,11 +62,21 @@ def image_findings(image: ImageFacts, task: Task, num_queries: int) -> Iterator[
             is_error=False,
             file=image.file,
             image_id=image.image_id,
-            places=places,
+            places=(image.place,),
             weight=float(count),
         )
     if image.overlap:
         yield _overlap(image, task)
+
+
+def _emptiness(image: ImageFacts, task: Task) -> str:
+    """What an image without objects shows, and what becomes of it."""
+    if task == "semantic":
+        return "has no labelled pixel, so nothing is scored on it"
+    what = "object" if task == "instance" else "segment"
+    crowds = len(image.objects)
+    shown = f"shows crowds only ({crowds})" if crowds else f"shows no {what}"
+    return f"{shown}, so training learns from it at most that there is no {what}"
 
 
 def _overlap(image: ImageFacts, task: Task) -> Finding:
@@ -88,18 +95,19 @@ def _overlap(image: ImageFacts, task: Task) -> Finding:
         image_id=image.image_id,
     )
     severity = "warning" if is_resolved else "information"
-    return Finding(problem, severity, (place_of(image),), weight=float(image.overlap))
+    return Finding(problem, severity, (image.place,), weight=float(image.overlap))
 
 
-def class_findings(splits: Mapping[str, Split]) -> Iterator[Finding]:
+def class_findings(splits: Mapping[str, Split], task: Task) -> Iterator[Finding]:
     """Classes that are never used, only in one split, or far rarer than others."""
-    counts = {name: class_counts(split) for name, split in splits.items()}
-    counts = {name: count for name, count in counts.items() if count.sum()}
+    train = trained_on(splits)
+    if not train.class_counts.any():
+        yield _nothing_to_learn(train, task)
+    counts = {n: split.class_counts for n, split in splits.items() if split.class_counts.any()}
     if not counts:
         return
-    names = next(iter(splits.values())).dataset.classes.names
-    folder = str(next(iter(splits.values())).dataset.folder)
-    for class_id, class_name in enumerate(names):
+    folder = str(train.dataset.folder)
+    for class_id, class_name in enumerate(train.dataset.classes.names):
         used = [name for name, count in counts.items() if count[class_id]]
         if not used:
             yield finding(
@@ -111,7 +119,7 @@ def class_findings(splits: Mapping[str, Split]) -> Iterator[Finding]:
             )
         elif len(used) == 1 and len(counts) > 1:
             others = ", ".join(name for name in counts if name not in used)
-            fate = "learnt but never scored" if means(used[0], "train") else "never learnt"
+            fate = "learnt but never scored" if used[0] == train.name else "never learnt"
             yield finding(
                 "class in one split",
                 f"class {class_name!r} is in split {used[0]} but not in {others}, so it is {fate}; "
@@ -120,32 +128,38 @@ def class_findings(splits: Mapping[str, Split]) -> Iterator[Finding]:
                 file=folder,
                 weight=float(counts[used[0]][class_id]),
             )
-    yield from _imbalance(counts, names, folder)
+    yield from _imbalance(train)
 
 
-def _imbalance(
-    counts: Mapping[str, NDArray[np.int64]], names: tuple[str, ...], folder: str
-) -> Iterator[Finding]:
-    """In the split with most objects, which is the one to train on."""
-    split, count = max(counts.items(), key=lambda pair: int(pair[1].sum()))
+def _nothing_to_learn(train: Split, task: Task) -> Finding:
+    what = "object" if task == "instance" else "segment"
+    apart = " apart from crowds" if len(train.objects) else ""
+    return finding(
+        "no objects",
+        f"no image of split {train.name} shows an annotated {what}{apart}, so there is nothing to "
+        f"train on; annotate some, or correct the annotations",
+        is_error=True,
+        file=str(train.dataset.folder),
+    )
+
+
+def _imbalance(train: Split) -> Iterator[Finding]:
+    """In the split to train on."""
+    count, names = train.class_counts, train.dataset.classes.names
     used = np.flatnonzero(count)
+    if not len(used):
+        return
     rarest, commonest = used[count[used].argmin()], used[count[used].argmax()]
-    ratio = count[commonest] / count[rarest]
+    few, many = int(count[rarest]), int(count[commonest])
+    ratio = many / few
     if ratio < MAX_IMBALANCE:
         return
     yield finding(
         "class imbalance",
-        f"in split {split}, class {names[rarest]!r} has {count[rarest]} objects and "
-        f"{names[commonest]!r} has {count[commonest]}, {ratio:.0f} times as many; annotate more of "
-        f"the rare classes, or draw their images more often (data.repeat_threshold)",
+        f"in split {train.name}, class {names[rarest]!r} has {few} object{'s' * (few > 1)} and "
+        f"{names[commonest]!r} has {many}, {ratio:.0f} times as many; annotate more of the rare "
+        f"classes, or draw their images more often (data.repeat_threshold)",
         is_error=False,
-        file=folder,
-        weight=float(ratio),
+        file=str(train.dataset.folder),
+        weight=ratio,
     )
-
-
-def class_counts(split: Split) -> NDArray[np.int64]:
-    """Objects of each class that are no crowds."""
-    objects = split.objects
-    class_ids = objects["class_id"][~objects["is_crowd"]]
-    return np.bincount(class_ids, minlength=len(split.dataset.classes)).astype(np.int64)

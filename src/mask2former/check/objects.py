@@ -1,16 +1,16 @@
 """The objects of one image as a table of numbers, and what is wrong with their outlines."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from mask2former.check.findings import Finding, finding
 from mask2former.data.annotations import Annotations, Instance, Instances, SegmentMap
-from mask2former.data.dataset import Record
-from mask2former.data.problems import Kind
 from mask2former.masks.id_maps import compact_ids
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import coco_mask
 from mask2former.types import Classes
 
@@ -26,8 +26,6 @@ OBJECT = np.dtype(
 """Area in pixels inside the image; height and width of the box around them."""
 ObjectTable: TypeAlias = np.ndarray
 """One `OBJECT` an entry, in file order."""
-Box: TypeAlias = tuple[float, float, float, float]
-"""(x, y, width, height) in pixels"""
 
 OUTSIDE_TOLERANCE = 1.0
 """Pixels; outlines drawn along the border round beyond it."""
@@ -37,20 +35,6 @@ MIN_POLYGON_AREA = 1e-3
 """In square pixels: less is a line, whatever the rounding."""
 
 
-class Fault(NamedTuple):
-    """Something wrong with one image or one of its objects."""
-
-    kind: Kind
-    message: str
-    is_error: bool
-    weight: float = 0.0
-    """How bad it is: among faults of a kind, the worst are shown."""
-    box: Box | None = None
-    """Where to look."""
-    file: str | None = None
-    """The one to mend, where that is not the image."""
-
-
 class Objects(NamedTuple):
     """What an image shows."""
 
@@ -58,14 +42,15 @@ class Objects(NamedTuple):
     """As `OBJECT`, in file order."""
     overlap: int
     unlabelled: int
-    faults: list[Fault]
+    findings: list[Finding]
+    """What is wrong with their outlines."""
 
 
-NO_OBJECTS = Objects(np.zeros(0, OBJECT), overlap=0, unlabelled=0, faults=[])
+NO_OBJECTS = Objects(np.zeros(0, OBJECT), overlap=0, unlabelled=0, findings=[])
 
 
-def look_at_objects(annotations: Annotations, classes: Classes, record: Record) -> Objects:
-    """Measure the objects or segments of an image."""
+def look_at_objects(annotations: Annotations, classes: Classes, image: str) -> Objects:
+    """Measure the objects or segments of an image; `image` names it."""
     if isinstance(annotations, SegmentMap):
         return _look_at_segments(annotations)
     rles = _rles(annotations)
@@ -77,14 +62,14 @@ def look_at_objects(annotations: Annotations, classes: Classes, record: Record) 
         table["width"], table["height"] = boxes[:, 2], boxes[:, 3]
     table["class_id"] = [item.class_id for item in annotations.items]
     table["is_crowd"] = [item.is_crowd for item in annotations.items]
-    faults = []
+    findings: list[Finding] = []
     for position, item in enumerate(annotations.items):
-        name = f"object {position + 1} ({classes.names[item.class_id]}) of {record.image}"
-        faults += _outline_faults(item, annotations, float(table["area"][position]), name)
+        name = f"object {position + 1} ({classes.names[item.class_id]}) of {image}"
+        findings += _judge_outline(item, annotations, float(table["area"][position]), name)
     overlap = _overlap(rles, table)
     if overlap:
-        faults += _drawn_twice(rles, table, boxes, classes, record)
-    return Objects(table, overlap, unlabelled=0, faults=faults)
+        findings += _drawn_twice(rles, table, boxes, classes, image)
+    return Objects(table, overlap, unlabelled=0, findings=findings)
 
 
 def overlap_of(annotations: Annotations) -> int:
@@ -111,61 +96,52 @@ def _look_at_segments(annotations: SegmentMap) -> Objects:
             rows, columns = place
             table["height"][position] = rows.stop - rows.start
             table["width"][position] = columns.stop - columns.start
-    return Objects(table, overlap=0, unlabelled=int(counts[0]), faults=[])
+    return Objects(table, overlap=0, unlabelled=int(counts[0]), findings=[])
 
 
 def _rles(annotations: Instances) -> list[dict]:
     height, width = annotations.height, annotations.width
-    return [
-        item.mask if isinstance(item.mask, dict) else polygons_to_rle(item.mask, height, width)
-        for item in annotations.items
-    ]
+    return [mask_to_rle(item.mask, height, width) for item in annotations.items]
 
 
-def _outline_faults(item: Instance, image: Instances, area: float, name: str) -> list[Fault]:
+def _judge_outline(item: Instance, image: Instances, area: float, name: str) -> Iterator[Finding]:
     if isinstance(item.mask, dict):
-        if area:
-            return []
-        return [Fault("no mask", f"{name} has an empty mask; draw it or take it out", False)]
+        if not area:
+            message = f"{name} has an empty mask; draw it or take it out"
+            yield finding("no mask", message, is_error=False)
+        return
     points = np.concatenate(item.mask) if item.mask else np.zeros((0, 2))
     if not len(points):
-        return [Fault("no mask", f"{name} has no polygon; draw it or take it out", False)]
+        yield finding("no mask", f"{name} has no polygon; draw it or take it out", is_error=False)
+        return
     low, high = points.min(axis=0), points.max(axis=0)
     box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
     beyond = float(max(-low.min(), high[0] - image.width, high[1] - image.height))
-    faults = []
     if beyond > OUTSIDE_TOLERANCE:
-        is_gone = area == 0
-        faults.append(
-            Fault(
-                "mask outside image",
-                f"{name} reaches {beyond:.0f} pixels beyond the image of (h, w) = "
-                f"{(image.height, image.width)}"
-                + (
-                    " and has no pixel inside; correct the outline, or the size in the file"
-                    if is_gone
-                    else "; what is outside is cut away: check that outline and image belong "
-                    "together"
-                ),
-                is_error=is_gone,
-                weight=beyond,
-                box=box,
-            )
+        mend = (
+            "; what is outside is cut away: check that outline and image belong together"
+            if area
+            else " and has no pixel inside; correct the outline, or the size in the file"
+        )
+        yield finding(
+            "mask outside image",
+            f"{name} reaches {beyond:.0f} pixels beyond the image of (h, w) = "
+            f"{(image.height, image.width)}{mend}",
+            is_error=area == 0,
+            weight=beyond,
+            box=box,
         )
     flat = sum(polygon_area(part) < MIN_POLYGON_AREA for part in item.mask)
-    if flat or (area == 0 and not faults):
+    if flat or (area == 0 and beyond <= OUTSIDE_TOLERANCE):
         lines = "a polygon" if flat == 1 else f"{flat} polygons"
         what = f"{lines} without area" if flat else "an outline that covers no pixel"
-        faults.append(
-            Fault(
-                "degenerate polygon",
-                f"{name} has {what}; draw it again or take it out",
-                is_error=False,
-                weight=float(flat),
-                box=box,
-            )
+        yield finding(
+            "degenerate polygon",
+            f"{name} has {what}; draw it again or take it out",
+            is_error=False,
+            weight=float(flat),
+            box=box,
         )
-    return faults
 
 
 def polygon_area(points: NDArray[np.float64]) -> float:
@@ -188,25 +164,21 @@ def _drawn_twice(
     table: ObjectTable,
     boxes: NDArray[np.float64],
     classes: Classes,
-    record: Record,
-) -> list[Fault]:
+    image: str,
+) -> Iterator[Finding]:
     kept = np.flatnonzero(~table["is_crowd"])
     chosen = [rles[i] for i in kept]
     shares = np.asarray(coco_mask.iou(chosen, chosen, [0] * len(kept)))
     class_ids = table["class_id"][kept]
     same = (shares >= SAME_OBJECT_IOU) & (class_ids[:, None] == class_ids)
-    faults = []
     for first, second in zip(*np.nonzero(np.triu(same, k=1)), strict=True):
         a, b = int(kept[first]), int(kept[second])
         x, y, width, height = boxes[b].tolist()
-        faults.append(
-            Fault(
-                "duplicate object",
-                f"objects {a + 1} and {b + 1} ({classes.names[class_ids[first]]}) of "
-                f"{record.image} have the same mask; take one of them out",
-                is_error=False,
-                weight=float(table["area"][b]),
-                box=(x, y, width, height),
-            )
+        yield finding(
+            "duplicate object",
+            f"objects {a + 1} and {b + 1} ({classes.names[class_ids[first]]}) of {image} have the "
+            f"same mask; take one of them out",
+            is_error=False,
+            weight=float(table["area"][b]),
+            box=(x, y, width, height),
         )
-    return faults

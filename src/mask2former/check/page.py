@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-from mask2former.check.charts import bar_cell, number, shares
+import numpy as np
+
+from mask2former.check.charts import bar_cell, number
 from mask2former.check.findings import Group, Severity, of_severity
 from mask2former.check.pictures import Picture
 from mask2former.check.sizes import Vanishing
@@ -80,11 +82,11 @@ def _head(page: Page) -> str:
         for severity in ("error", "warning")
     )
     tiles = [
-        _tile("images", images, ""),
-        _tile("objects" if page.task == "instance" else "segments", objects, ""),
-        _tile("classes", len(page.classes), ""),
-        _tile("errors", errors, "error" if errors else "fine"),
-        _tile("warnings", warnings, "warning" if warnings else "fine"),
+        _tile("image", images, ""),
+        _tile("object" if page.task == "instance" else "segment", objects, ""),
+        _tile("class", len(page.classes), ""),
+        _tile("error", errors, "error" if errors else "fine"),
+        _tile("warning", warnings, "warning" if warnings else "fine"),
     ]
     links = ["problems", "understood", "splits", "sizes", "classes", "samples", "augmented"]
     return (
@@ -96,8 +98,14 @@ def _head(page: Page) -> str:
     )
 
 
-def _tile(name: str, value: int, style: str) -> str:
-    return f'<div class="tile {style}"><b>{number(value)}</b><span>{name}</span></div>'
+def _tile(noun: str, value: int, style: str) -> str:
+    return (
+        f'<div class="tile {style}"><b>{number(value)}</b><span>{_plural(noun, value)}</span></div>'
+    )
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")
 
 
 def _problems(page: Page) -> str:
@@ -137,7 +145,7 @@ def _understood(page: Page) -> str:
     things = sum(page.classes.is_thing)
     facts = [
         f"The format is {page.format}; the task is {page.task}.",
-        f"{len(page.classes)} classes: {things} of countable things, "
+        f"{len(page.classes)} {_plural('class', len(page.classes))}: {things} of countable things, "
         f"{len(page.classes) - things} of stuff.",
         *page.notes,
     ]
@@ -202,35 +210,53 @@ _SPLIT_ROWS = (
 
 
 def _classes(page: Page) -> str:
+    """A table of the classes that occur, and below it the names of the others."""
     splits = list(page.splits)
+    counts = np.array([[c.objects for c in page.per_class[name]] for name in splits])
+    used = np.flatnonzero(counts.any(axis=0)).tolist()
+    unused = np.flatnonzero(~counts.any(axis=0)).tolist()
     head = "".join(
         f'<th class="number">{escape(name)} images</th><th class="number">{escape(name)} objects'
         f'</th><th class="number">{escape(name)} area</th>'
         for name in splits
     )
-    bars = {name: shares([c.objects for c in page.per_class[name]]) for name in splits}
-    rows = []
-    for class_id, (name, category_id) in enumerate(
-        zip(page.classes.names, page.classes.category_ids, strict=True)
-    ):
-        cells = "".join(
-            f'<td class="number">{number(c.images)}</td>'
-            f"{bar_cell(number(c.objects), bars[split][class_id])}"
-            f'<td class="number">{c.area:.1%}</td>'
-            for split in splits
-            for c in [page.per_class[split][class_id]]
-        )
-        kind = "thing" if page.classes.is_thing[class_id] else "stuff"
-        rows.append(
-            f'<tr><td class="number">{category_id}</td><td class="name">{escape(name)}</td>'
-            f"<td>{kind}</td>{cells}</tr>"
-        )
+    rows = "".join(_class_row(page, class_id) for class_id in used)
     # a box that scrolls sideways would keep the head of a long table from staying in view
     table = (
         f'<table class="full"><thead><tr><th class="number">id</th><th>class</th><th></th>{head}'
-        f"</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"</tr></thead><tbody>{rows}</tbody></table>"
     )
-    return table if len(splits) <= 3 else f'<div class="wide">{table}</div>'
+    shown = "" if not used else table if len(splits) <= 3 else f'<div class="wide">{table}</div>'
+    if not unused:
+        return shown
+    names = ", ".join(
+        f"{escape(page.classes.names[i])} ({page.classes.category_ids[i]})" for i in unused
+    )
+    return (
+        f"{shown}<details><summary>{len(unused)} {_plural('class', len(unused))} without objects"
+        f"</summary><p>{names}</p></details>"
+    )
+
+
+def _class_row(page: Page, class_id: int) -> str:
+    cells = "".join(
+        f'<td class="number">{number(rows[class_id].images)}</td>'
+        f"{bar_cell(number(rows[class_id].objects), _share(rows, class_id))}"
+        f'<td class="number">{rows[class_id].area:.1%}</td>'
+        for rows in page.per_class.values()
+    )
+    classes = page.classes
+    kind = "thing" if classes.is_thing[class_id] else "stuff"
+    return (
+        f'<tr><td class="number">{classes.category_ids[class_id]}</td>'
+        f'<td class="name">{escape(classes.names[class_id])}</td><td>{kind}</td>{cells}</tr>'
+    )
+
+
+def _share(rows: Sequence[ClassStatistics], class_id: int) -> float:
+    """Of the objects of the most frequent class, in [0, 1]."""
+    most = max(row.objects for row in rows)
+    return rows[class_id].objects / most if most else 0.0
 
 
 def _samples(page: Page) -> str:

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mask2former.check.findings import Finding, Place
-from mask2former.check.objects import Box
+from mask2former.check.findings import Box, Finding, Place
 from mask2former.check.survey import Split
 from mask2former.config import Data
+from mask2former.data.annotations import annotation_size
 from mask2former.data.augmentation import geometry_drawer
 from mask2former.data.geometry import Geometry, Size
 from mask2former.data.images import read_image
-from mask2former.data.training_data import TrainingData
-from mask2former.data.transforms import annotation_size, augment_image, keeps_emptied, make_target
+from mask2former.data.training_data import TrainingData, without_empty_images
+from mask2former.data.transforms import augment_image, keeps_emptied, make_target
 from mask2former.inference.draw import draw_target
 from mask2former.tasks import Task
 from mask2former.types import Classes, Target
@@ -78,7 +78,7 @@ def augmented_samples(split: Split, task: Task, data: Data, seed: int) -> list[P
     augmentation = data.augmentation
     try:
         samples = TrainingData(
-            split.raw,
+            without_empty_images(split.dataset),
             task,
             draw_geometry=geometry_drawer(data.augmentation),
             color_jitter=augmentation.color_jitter,

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
 from mask2former.check.facts import ImageFacts
-from mask2former.check.findings import Finding, Place, finding
+from mask2former.check.findings import Finding, finding
 from mask2former.check.survey import Split
 from mask2former.config import Data, LargeScaleJitter
 from mask2former.data.geometry import Size, shortest_edge_size
@@ -20,6 +19,8 @@ DRAWS = 33
 """Of a random scale, at equal steps from its least to its largest."""
 MAX_VANISHING = 0.01
 """Share of the objects that may vanish in evaluation before it is worth a warning."""
+SHOWN = 4
+"""Images that lose most, for pictures."""
 Scales: TypeAlias = Callable[[Size], NDArray[np.float64]]
 """The equally likely factors that an image of a size is resized by."""
 
@@ -83,21 +84,20 @@ def vanishing_findings(split: Split, data: Data) -> list[Finding]:
     if share is None or share <= MAX_VANISHING:
         return []
     counts = [(_count_vanishing(image, scales), image) for image in split.images]
-    worst = max(counts, key=lambda pair: pair[0])
-    concerned = sorted((pair for pair in counts if pair[0]), key=lambda pair: -pair[0])
-    places = tuple(Place(image.split, image.index) for _, image in concerned[:4])
+    worst = sorted(counts, key=lambda pair: -pair[0])[:SHOWN]
+    image = worst[0][1]
     return [
         finding(
             "vanishing objects",
             f"{share:.1%} of the objects of split {split.name} are smaller than one pixel of the "
             f"predicted masks when images are resized for evaluation (short side "
             f"{data.test_size.short_side}, long side at most {data.test_size.max_long_side}), most "
-            f"of them in {worst[1].file}; raise data.test_size and the crop of training, cut the "
+            f"of them in {image.file}; raise data.test_size and the crop of training, cut the "
             f"images into tiles, or take such objects out",
             is_error=False,
-            file=worst[1].file,
-            image_id=worst[1].image_id,
-            places=places,
+            file=image.file,
+            image_id=image.image_id,
+            places=tuple(image.place for count, image in worst if count),
             weight=share,
         )
     ]
@@ -107,15 +107,13 @@ def _count_vanishing(image: ImageFacts, scales: Scales) -> int:
     if image.size is None:
         return 0
     factor = float(scales(image.size)[0])
-    return int(_vanishes(_areas(image) * factor**2).sum())
-
-
-def _vanishes(areas: Float64[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
-    return areas < MASK_STRIDE**2
+    return int((_areas(image) * factor**2 < MASK_STRIDE**2).sum())
 
 
 def _areas(image: ImageFacts) -> NDArray[np.float64]:
-    return image.objects["area"][~image.objects["is_crowd"]]
+    """Of the objects that are there to vanish: not of those wholly outside or without area."""
+    areas = image.objects["area"][~image.objects["is_crowd"]]
+    return areas[areas > 0]
 
 
 def _by_size(

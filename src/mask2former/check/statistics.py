@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from mask2former.check.judge import class_counts
 from mask2former.check.sizes import Vanishing, evaluation_scales, training_scales, vanishing
 from mask2former.check.survey import Split
 from mask2former.config import Data
@@ -89,7 +88,7 @@ def split_statistics(split: Split, data: Data) -> SplitStatistics:
         images=len(split.images),
         objects=len(counted),
         crowds=len(objects) - len(counted),
-        empty=sum(not (~image.objects["is_crowd"]).any() for image in readable),
+        empty=sum(not image.num_objects for image in readable),
         unreadable=sum(image.size is None or not image.is_annotated for image in split.images),
         groups=len({image.group for image in split.images} - {None}),
         heights=Spread.of(sizes[:, 0]),
@@ -118,5 +117,5 @@ def _of_classes(split: Split) -> list[ClassStatistics]:
         shown = image.objects["class_id"][~image.objects["is_crowd"]]
         images[np.unique(shown)] += 1
     total = max(float(areas.sum()), 1.0)
-    rows = zip(images.tolist(), class_counts(split).tolist(), areas.tolist(), strict=True)
+    rows = zip(images.tolist(), split.class_counts.tolist(), areas.tolist(), strict=True)
     return [ClassStatistics(i, count, area / total) for i, count, area in rows]

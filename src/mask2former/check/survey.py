@@ -1,27 +1,33 @@
 """One pass over all images of a data set, in several processes."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from mask2former.check.facts import ImageFacts, look_at
 from mask2former.check.objects import NO_OBJECTS, ObjectTable
 from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
+from mask2former.data.formats.format import WHOLE
+from mask2former.data.formats.splits import SYNONYMS
+from mask2former.processes import in_order, num_workers
 from mask2former.tasks import Task
 
 IMAGES_A_MESSAGE = 8
-FEWEST_FOR_PROCESSES = 32
-"""Images; fewer are read sooner than processes start."""
-Progress: TypeAlias = Callable[[Iterable[ImageFacts], int], Iterable[ImageFacts]]
+TRAINVAL = "trainval"
+"""A split that holds what the training and the validation split do."""
+TO_TRAIN_ON = (*SYNONYMS[0], TRAINVAL, WHOLE)
+"""Names of splits that are trained on, the likeliest first."""
+T = TypeVar("T")
+Progress: TypeAlias = Callable[[Iterable[T], int], Iterable[T]]
 """Passes items on, given how many there will be, and shows how far it is."""
+Pair: TypeAlias = tuple[Dataset, TaskDataset]
+"""A split as it was opened, and for the task."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +44,27 @@ class Split:
     def name(self) -> str:
         return self.dataset.split
 
-    @property
+    @cached_property
     def objects(self) -> ObjectTable:
         """Those of all images, one after another."""
         return np.concatenate([NO_OBJECTS.table, *(image.objects for image in self.images)])
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Objects of each image that are no crowds."""
-        counts = [int((~image.objects["is_crowd"]).sum()) for image in self.images]
-        return np.array(counts, np.int64)
+        return np.array([image.num_objects for image in self.images], np.int64)
+
+    @cached_property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Objects of each class that are no crowds."""
+        class_ids = self.objects["class_id"][~self.objects["is_crowd"]]
+        return np.bincount(class_ids, minlength=len(self.dataset.classes)).astype(np.int64)
+
+
+def trained_on(splits: Mapping[str, Split]) -> Split:
+    """The split that training would take, or the first where none is named so."""
+    names = [name for name in TO_TRAIN_ON if name in splits]
+    return splits[names[0]] if names else next(iter(splits.values()))
 
 
 def survey(
@@ -55,7 +72,7 @@ def survey(
     task: Task,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress[ImageFacts] | None = None,
 ) -> dict[str, Split]:
     """Look at every image of every split.
 
@@ -68,43 +85,37 @@ def survey(
     Raises:
         ValueError: The annotations cannot serve the task.
     """
-    looks = Looks([(dataset, for_task(dataset, task)) for dataset in datasets.values()])
-    count = len(looks)
-    if workers is None:
-        workers = num_cores() if count >= FEWEST_FOR_PROCESSES else 0
-    loader: Iterable[list[ImageFacts]] = DataLoader(
-        looks, batch_size=IMAGES_A_MESSAGE, num_workers=workers, collate_fn=list
-    )
-    seen: Iterable[ImageFacts] = chain.from_iterable(loader)
-    seen = iter(progress(seen, count) if progress and count else seen)
-    images = list(seen)
+    pairs = [(dataset, for_task(dataset, task)) for dataset in datasets.values()]
+    count = sum(len(derived) for _, derived in pairs)
+    seen: Iterable[ImageFacts] = _look_at_all(pairs, num_workers(workers, count))
+    images = list(progress(seen, count) if progress and count else seen)
     splits = {}
-    for name, (raw, derived) in zip(datasets, looks.pairs, strict=True):
+    for name, (raw, derived) in zip(datasets, pairs, strict=True):
         here, images = images[: len(derived)], images[len(derived) :]
         splits[name] = Split(raw, derived, tuple(here))
     return splits
 
 
-class Looks(torch.utils.data.Dataset[ImageFacts]):
-    """The images of all splits, each looked at when asked for."""
-
-    def __init__(self, pairs: list[tuple[Dataset, TaskDataset]]) -> None:
-        """Keep the splits, as they were opened and for the task."""
-        self.pairs = pairs
-        self._ends = np.cumsum([len(derived) for _, derived in pairs], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def __getitem__(self, index: int) -> ImageFacts:
-        split = int(np.searchsorted(self._ends, index, side="right"))
-        raw, derived = self.pairs[split]
-        start = int(self._ends[split]) - len(derived)
-        return look_at(raw, derived, index - start)
+def _look_at_all(pairs: Sequence[Pair], workers: int) -> Iterator[ImageFacts]:
+    spans = [
+        (number, range(start, min(start + IMAGES_A_MESSAGE, len(derived))))
+        for number, (_, derived) in enumerate(pairs)
+        for start in range(0, len(derived), IMAGES_A_MESSAGE)
+    ]
+    if workers == 0:
+        return (look_at(*pairs[number], index) for number, span in spans for index in span)
+    looks = in_order(_look_at_some, spans, workers, initializer=_start_worker, initargs=(pairs,))
+    return chain.from_iterable(looks)
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+_pairs_of_worker: Sequence[Pair] = ()
+
+
+def _start_worker(pairs: Sequence[Pair]) -> None:
+    global _pairs_of_worker
+    _pairs_of_worker = pairs
+
+
+def _look_at_some(span: tuple[int, range]) -> list[ImageFacts]:
+    number, indices = span
+    return [look_at(*_pairs_of_worker[number], index) for index in indices]

@@ -7,7 +7,7 @@ import typer
 
 from mask2former.cli.data_convert import convert
 from mask2former.cli.data_shard import shard
-from mask2former.cli.options import FormatName, Json, TaskName
+from mask2former.cli.options import FormatName, Json, SplitShares, TaskName, parse_shares
 from mask2former.cli.report import Report
 from mask2former.cli.train import free_folder
 
@@ -24,10 +24,7 @@ def check(
         typer.Option(metavar="NAME", help="Whose sizes and queries count; default: by the task."),
     ] = None,
     data_format: FormatName = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option("--split", metavar="A/B", help="0.9/0.1: of a folder that is not split."),
-    ] = None,
+    split: SplitShares = None,
     output: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Default: runs/<data folder>-check-<n>.")
     ] = None,
@@ -40,30 +37,30 @@ def check(
     """Read everything once; say what is wrong, and write report.html and report.json."""
     report = Report(as_json)
     with report.working():
-        from mask2former.check import check_folder as checking
-        from mask2former.fractions import parse_fractions
+        from mask2former.check.check_folder import open_folder, read_everything
+        from mask2former.check.report import as_json, write_report
+        from mask2former.files import removed_if_empty, usable_folder
 
-        found = checking.check_folder(
-            data,
-            preset=preset,
-            task=task,
-            format=data_format,
-            fractions=None if fractions is None else parse_fractions(fractions),
-            workers=workers,
-            progress=report.progress,
+        fractions = parse_shares(split)
+        opened = open_folder(
+            data, preset=preset, task=task, format=data_format, fractions=fractions
         )
         stem = Path("runs") / f"{data.resolve().name}-check"
-        page = checking.write_report(found, free_folder(stem) if output is None else output)
+        # before everything is read, which takes long
+        folder = usable_folder(free_folder(stem) if output is None else output)
+        with removed_if_empty(folder):
+            found = read_everything(opened, workers=workers, progress=report.progress)
+            page = write_report(found, folder)
         groups = found.groups
     _show(report, found, groups)
     report.text(f"\nreport: {page}")
     severe = ("error", "warning") if strict else ("error",)
     faults = [group for group in groups if group.severity in severe]
     report.finish(
-        {**checking.as_json(found), "report": page},
+        {**as_json(found), "report": page},
         ["mask2former", "data", "check", str(data)]
         if faults
-        else _train_command(data, found.run.task, data_format, fractions),
+        else _train_command(data, found.run.task, data_format, split),
     )
     if faults:
         raise ValueError(_summary(data, page, faults))

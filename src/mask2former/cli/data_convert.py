@@ -5,15 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mask2former.cli.options import FormatName, Json, TaskName
+from mask2former.cli.options import FormatName, Json, SplitShares, TaskName, parse_shares
 from mask2former.cli.report import Report
-from mask2former.fractions import parse_fractions
 
 if TYPE_CHECKING:
-    from mask2former.data.writers.convert import Converted
-
-FEW_IMAGES = 400
-"""Fewer are converted sooner than processes start."""
+    from mask2former.data.convert import Converted
 
 
 def convert(
@@ -29,10 +25,7 @@ def convert(
     ],
     data_format: FormatName = None,
     task: TaskName = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option("--split", metavar="A/B", help="0.9/0.1: of a folder that is not split."),
-    ] = None,
+    fractions: SplitShares = None,
     images: Annotated[
         str,
         typer.Option(metavar="HOW", help="copy, link (hard links) or none (annotations alone)."),
@@ -45,30 +38,26 @@ def convert(
     """Write a data set in another format, and say what that cannot hold."""
     report = Report(as_json)
     with report.working():
-        import os
-
+        from mask2former.data import convert as converting
         from mask2former.data.locate import FORMATS
-        from mask2former.data.writers import convert as converting
-        from mask2former.data.writers.every_split import open_every_split
+        from mask2former.data.open import open_every_split
         from mask2former.data.writers.placing import IMAGE_MODES
+        from mask2former.processes import num_workers
         from mask2former.suggestions import did_you_mean
 
         mode = next((mode for mode in IMAGE_MODES if mode == images), None)
         if mode is None:
             raise ValueError(f"no --images {images}; {did_you_mean(images, IMAGE_MODES)}")
-        shares = None if fractions is None else parse_fractions(fractions)
+        shares = parse_shares(fractions)
         datasets = open_every_split(data, task=task, format=data_format, fractions=shares)
         is_readable = to.replace("_", "-").lower() in [one.name for one in FORMATS]
-        count = sum(map(len, datasets.values()))
-        if workers is None:
-            workers = (os.cpu_count() or 0) if count > FEW_IMAGES else 0
         converted = converting.convert(
             datasets,
             output,
             to,
             task=task,
             images=mode,
-            workers=workers,
+            workers=num_workers(workers, sum(map(len, datasets.values()))),
             progress=report.progress,
         )
     source = next(iter(datasets.values())).format
@@ -90,9 +79,10 @@ def convert(
 
 def _show(report: Report, converted: "Converted", source: str) -> None:
     counts = ", ".join(f"{split} {count}" for split, count in converted.num_images.items())
+    num_classes = len(converted.classes)
     report.text(
         f"{converted.output}: {converted.format} from {source}, {converted.task}, "
-        f"{len(converted.classes)} classes; images: {counts}"
+        f"{num_classes} class{'es' * (num_classes != 1)}; images: {counts}"
     )
     for note in converted.notes:
         report.text(f"  {note}")

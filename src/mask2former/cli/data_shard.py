@@ -1,15 +1,13 @@
 """`mask2former data shard`."""
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mask2former.cli.options import Json, TaskName
+from mask2former.cli.options import FormatName, Json, SplitShares, TaskName, parse_shares
 from mask2former.cli.report import Report
-from mask2former.fractions import parse_fractions
 from mask2former.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -35,15 +33,10 @@ def shard(
         typer.Option(metavar="SIZE", help=f"Of a file, such as 1GB; default: {DEFAULT_SIZE}."),
     ] = None,
     task: TaskName = None,
-    data_format: Annotated[
-        str | None, typer.Option("--format", metavar="F", help="Default: found by looking.")
-    ] = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option("--split", metavar="A/B", help="0.9/0.1: of a folder that is not split."),
-    ] = None,
+    data_format: FormatName = None,
+    fractions: SplitShares = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Processes; default: one per core.")
+        int | None, typer.Option(metavar="N", min=0, help="Processes; default: one per core.")
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all shards again and compare their hashes.")
@@ -57,6 +50,7 @@ def shard(
         from mask2former.data.shards.pack import pack
         from mask2former.data.shards.plan import make_plan
         from mask2former.data.shards.verify import verify as find_faults
+        from mask2former.processes import num_workers
 
         kind = next((kind for kind in KINDS if kind == to), None)
         if kind is None:
@@ -66,8 +60,8 @@ def shard(
         size = None if shards is not None else parse_size(shard_size or DEFAULT_SIZE)
         datasets = _open_splits(data.resolve(), task, data_format, fractions)
         plan = make_plan(datasets, kind, num_shards=shards, shard_bytes=size)
-        count = workers or os.cpu_count() or 1
-        index = pack(datasets, plan, output, workers=count, progress=report.progress)
+        workers = num_workers(workers, sum(map(len, datasets.values())))
+        index = pack(datasets, plan, output, workers=workers, progress=report.progress)
         faults = find_faults(output, report.progress) if verify else []
     if faults:
         raise ValueError("; ".join(faults))
@@ -109,19 +103,10 @@ def _open_splits(
 ) -> "dict[str, Dataset]":
     """Every split; a folder that is not split is packed whole, unless fractions are given."""
     from mask2former.data.derive import for_task
-    from mask2former.data.formats.format import WHOLE
-    from mask2former.data.open import find_format, list_splits, open_dataset
+    from mask2former.data.open import open_every_split
 
-    shares = None if fractions is None else parse_fractions(fractions)
-    located = find_format(folder, task=task, format=data_format)
-    if located.is_unsplit and shares is None:
-        names = [WHOLE]
-    else:
-        names = list_splits(folder, task, format=data_format, fractions=shares)
-    datasets = {
-        name: open_dataset(folder, name, task=task, format=data_format, fractions=shares)
-        for name in names
-    }
+    shares = parse_shares(fractions)
+    datasets = open_every_split(folder, task=task, format=data_format, fractions=shares)
     if task is None:
         return datasets
     return {name: for_task(dataset, task) for name, dataset in datasets.items()}
@@ -129,9 +114,10 @@ def _open_splits(
 
 def _show(report: Report, output: Path, index: "Index") -> None:
     description = index.description
+    count = len(description.classes)
     report.text(
         f"{output}: {description.kind}, {', '.join(description.tasks)}, "
-        f"{len(description.classes)} classes"
+        f"{count} class{'es' * (count != 1)}"
     )
     report.table(
         ["split", "images", "shards", "MB"],

@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from mask2former.fractions import Fractions, parse_fractions
 from mask2former.suggestions import did_you_mean
 from mask2former.tasks import TASKS, Task
 
@@ -15,6 +16,11 @@ def parse_task(name: str) -> Task:
         if task == name:
             return task
     raise typer.BadParameter(f"no task {name}; {did_you_mean(name, TASKS)}")
+
+
+def parse_shares(text: str | None) -> Fractions | None:
+    """What `SplitShares` says; nothing of nothing."""
+    return None if text is None else parse_fractions(text)
 
 
 Json: TypeAlias = Annotated[
@@ -52,4 +58,12 @@ DataFolders: TypeAlias = Annotated[
 ]
 FormatName: TypeAlias = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="Of the data; default: found.")
+]
+SplitShares: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="A/B",
+        help="How to divide a folder that has no splits, such as 0.9/0.1.",
+    ),
 ]

@@ -102,10 +102,11 @@ def train(
             report.text(f"stopped; from the last evaluation on, go on with: {again}")
             raise
     report.text(f"{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
-    report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
+    if result.metrics:
+        report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
     report.finish(
         {"task": run.task, "preset": run.preset, **dataclasses.asdict(result)},
-        ["mask2former", "evaluate", "--weights", str(output), *_data_options(run.data.paths)],
+        _next_command(run, output, was_scored=bool(result.metrics)),
     )
 
 
@@ -170,8 +171,14 @@ def _interrupted(output: Path | None, config: Path | None) -> tuple[Path, Path]:
     return output, config
 
 
-def _data_options(folders: Sequence[Path]) -> list[str]:
-    return [word for folder in folders for word in ("--data", str(folder))]
+def _next_command(run: "Run", output: Path, *, was_scored: bool) -> list[str]:
+    """Score again what was scored, or predict where nothing was."""
+    weights = ["--weights", str(output)]
+    if not was_scored:
+        return ["mask2former", "predict", "IMAGES", *weights, "--output", "predictions"]
+    folders = [word for folder in run.data.paths for word in ("--data", str(folder))]
+    split = ["--split", run.data.val_split] if run.data.val_split else []
+    return ["mask2former", "evaluate", *weights, *folders, *split]
 
 
 def _tasks_in_data(changes: Mapping[str, Any]) -> Sequence[Task]:

@@ -71,3 +71,12 @@ class Layered:
 
 AsRead: TypeAlias = Instances | SegmentMap | Layered
 """What a format's reader gives; `derive.for_task` makes `Annotations` of it."""
+
+
+def annotation_size(annotations: AsRead) -> tuple[int, int]:
+    """(height, width) in pixels of the image as it was annotated."""
+    if isinstance(annotations, Layered):
+        return annotation_size(annotations.semantic)
+    if isinstance(annotations, Instances):
+        return annotations.height, annotations.width
+    return annotations.ids.shape[0], annotations.ids.shape[1]

@@ -71,18 +71,28 @@ def class_colors(name: str) -> tuple[Color | None, ...]:
     return tuple(_color(entry) for entry in _entries(name))
 
 
+def plain_name(name: str) -> str:
+    """The name of a class without case, underscores and blanks around it: what is compared."""
+    return name.replace("_", " ").strip().casefold()
+
+
+def synonyms(name: str) -> set[str]:
+    """The plain names of a class that has several, with commas or semicolons between them."""
+    return {plain_name(word) for word in re.split("[,;]", name)} - {""}
+
+
 def find_class_table(names: Sequence[str]) -> str | None:
     """The table of these classes in this order; none if there is none.
 
     Args:
-        names: Compared without case and surrounding blanks. Implementations shorten the names of
+        names: Compared by `synonyms`. Implementations shorten the names of
             some classes ("road" for "road, route"), so one synonym is enough, and one class in
             ten may have a name of its own. Where names were given, the table therefore tells ids,
             things and colours, but no names.
     """
-    wanted = [_synonyms(name) for name in names]
+    wanted = [synonyms(name) for name in names]
     for table in class_table_names():
-        known = [_synonyms(name) for name in class_table(table).names]
+        known = [synonyms(name) for name in class_table(table).names]
         if len(known) == len(wanted):
             same = sum(
                 not ours.isdisjoint(theirs) for ours, theirs in zip(known, wanted, strict=True)
@@ -90,10 +100,6 @@ def find_class_table(names: Sequence[str]) -> str | None:
             if same >= 0.9 * len(known):
                 return table
     return None
-
-
-def _synonyms(name: str) -> set[str]:
-    return {word.strip().casefold().replace("_", " ") for word in re.split(r"[,;]", name)}
 
 
 def _color(entry: dict[str, Any]) -> Color | None:

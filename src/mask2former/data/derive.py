@@ -16,6 +16,7 @@ from mask2former.data.annotations import (
     SegmentLabel,
     SegmentMap,
 )
+from mask2former.data.class_tables import plain_name
 from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.overlaps import join_layers, paint_classes, resolve_overlaps
 from mask2former.masks.id_maps import compact_ids
@@ -27,9 +28,9 @@ from mask2former.types import Classes
 NOT_SCORED = -1
 BACKGROUND = "background"
 OVERLAP_NOTE = (
-    "where objects overlap, the smaller one lies above the larger one and crowds below all; "
-    "pixels of no object are unlabelled"
+    "where objects overlap, the smaller one lies above the larger one and crowds below all"
 )
+UNLABELLED_NOTE = "pixels of no object are unlabelled"
 
 
 def for_task(dataset: Dataset, task: Task) -> TaskDataset:
@@ -64,7 +65,8 @@ def for_task(dataset: Dataset, task: Task) -> TaskDataset:
         return _semantic(dataset, is_of_objects)
     if task == "panoptic":
         decode = PanopticDecoder(dataset.decode, dataset.classes.is_thing)
-        return _task_dataset(dataset, task, decode, note=OVERLAP_NOTE if is_of_objects else None)
+        notes = (*_overlap_notes(dataset), UNLABELLED_NOTE) if is_of_objects else ()
+        return _task_dataset(dataset, task, decode, notes)
     things = tuple(np.flatnonzero(dataset.classes.is_thing).tolist())
     if not things:
         raise ValueError(
@@ -84,14 +86,27 @@ def _semantic(dataset: Dataset, is_of_objects: bool) -> TaskDataset:
     assert background is not None
     note = (
         f"pixels of no object are class {classes.names[background]!r} (category id "
-        f"{classes.category_ids[background]}){added}; of overlapping objects the smaller one counts"
+        f"{classes.category_ids[background]}){added}"
     )
+    notes = (*_overlap_notes(dataset), note)
     dataset = replace(dataset, classes=classes)
-    return _task_dataset(dataset, "semantic", SemanticDecoder(dataset.decode, background), note)
+    return _task_dataset(dataset, "semantic", SemanticDecoder(dataset.decode, background), notes)
+
+
+def _overlap_notes(dataset: Dataset) -> tuple[str, ...]:
+    """What becomes of overlaps, of data sets whose annotations can overlap: of no id maps."""
+    try:
+        is_map = len(dataset) > 0 and isinstance(dataset.annotations(0), SegmentMap)
+    except (ValueError, OSError):  # named when the image is read
+        is_map = False
+    return () if is_map else (OVERLAP_NOTE,)
 
 
 def _task_dataset(
-    dataset: Dataset, task: Task, decode: Callable[[Record], Annotations], note: str | None = None
+    dataset: Dataset,
+    task: Task,
+    decode: Callable[[Record], Annotations],
+    notes: tuple[str, ...] = (),
 ) -> TaskDataset:
     return TaskDataset(
         dataset.format,
@@ -101,13 +116,13 @@ def _task_dataset(
         (task,),
         dataset.records,
         decode,
-        dataset.notes if note is None else (*dataset.notes, note),
+        (*dataset.notes, *notes),
     )
 
 
 def background_of(classes: Classes) -> int | None:
     """Class id of the class of that name, if there is one."""
-    names = [name.strip("_ ").casefold() for name in classes.names]
+    names = list(map(plain_name, classes.names))
     return names.index(BACKGROUND) if BACKGROUND in names else None
 
 

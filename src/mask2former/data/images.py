@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from mask2former.data.sources import Source
 from mask2former.masks.id_maps import rgb_to_ids
@@ -62,7 +62,8 @@ def read_image_size(source: Source) -> tuple[int, int]:
         ValueError: The file is no picture.
     """
     with _open(source) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # the method of PNG files would decode all of the picture, to look for a tag behind it
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
         # Pillow turns TIFF files itself, and gives their size accordingly
         is_turned = orientation in QUARTER_TURNS and image.format != "TIFF"
         return (image.width, image.height) if is_turned else (image.height, image.width)
@@ -136,8 +137,11 @@ def _open(source: Source) -> Image.Image:
 
 
 def _broken(source: Source, error: Exception) -> ValueError:
+    # Pillow names the path again, or the address of the bytes in memory
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    reason = "its first bytes are of no known format" if is_unknown else error
     return ValueError(
-        f"cannot read {source} as an image ({error}); it is damaged or not an image: "
+        f"cannot read {source} as an image ({reason}); it is damaged or not an image: "
         f"replace it or take it out of the data set"
     )
 

@@ -1,18 +1,25 @@
 """Several data sets as one: classes of one name are one class."""
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from mask2former.data.annotations import Annotations, Instances
+from mask2former.data.class_tables import plain_name
 from mask2former.data.dataset import Record, TaskDataset
+from mask2former.data.derive import BACKGROUND
+from mask2former.data.records import LazyRecords
 from mask2former.types import Classes
+
+Key: TypeAlias = tuple[str, int]
+"""Plain name of a class, and how many of its data set have that name before it."""
+FIRST_FEW = 10
 
 
 def merge_datasets(datasets: Sequence[TaskDataset]) -> TaskDataset:
@@ -25,7 +32,8 @@ def merge_datasets(datasets: Sequence[TaskDataset]) -> TaskDataset:
         datasets: One or more; one alone is given back as it is.
 
     Raises:
-        ValueError: A class is a thing in one data set and stuff in another.
+        ValueError: For panoptic segmentation, a class is a thing in one data set and stuff in
+            another.
     """
     if len(datasets) == 1:
         return datasets[0]
@@ -33,11 +41,6 @@ def merge_datasets(datasets: Sequence[TaskDataset]) -> TaskDataset:
     labels = _labels([dataset.folder for dataset in datasets])
     positions = {key: i for i, key in enumerate(_keys(classes))}
     tables = [tuple(positions[key] for key in _keys(d.classes)) for d in datasets]
-    notes = [
-        f"{label}: {note}"
-        for label, dataset in zip(labels, datasets, strict=True)
-        for note in (*dataset.notes, *_missing_note(dataset.classes, classes))
-    ]
     return TaskDataset(
         format=" + ".join(dict.fromkeys(dataset.format for dataset in datasets)),
         folder=Path(os.path.commonpath([dataset.folder.resolve() for dataset in datasets])),
@@ -46,42 +49,79 @@ def merge_datasets(datasets: Sequence[TaskDataset]) -> TaskDataset:
         tasks=datasets[0].tasks,
         records=MergedRecords([dataset.records for dataset in datasets], labels),
         decode=MergedDecoder(tuple(d.decode for d in datasets), tuple(tables)),
-        notes=tuple(notes),
+        notes=join_notes([d.folder for d in datasets], [d.notes for d in datasets]),
     )
 
 
 def merge_classes(datasets: Sequence[TaskDataset]) -> Classes:
-    """The classes of all, by name; see `merge_datasets`.
+    """The classes of all, by their plain names; see `merge_datasets`.
 
-    A name that a data set has twice is two classes.
+    A name that a data set has twice is two classes. Where it does not matter whether a class is a
+    thing, the first data set says.
     """
-    met: dict[tuple[str, int], tuple[int, bool]] = {}
-    owners: dict[tuple[str, int], Path] = {}
+    met: dict[Key, tuple[str, int, bool]] = {}
+    owners: dict[Key, Path] = {}
     taken: set[int] = set()
     for dataset in datasets:
+        classes = dataset.classes
         own = zip(
-            _keys(dataset.classes),
-            dataset.classes.category_ids,
-            dataset.classes.is_thing,
-            strict=True,
+            _keys(classes), classes.names, classes.category_ids, classes.is_thing, strict=True
         )
-        for key, category_id, is_thing in own:
+        for key, name, category_id, is_thing in own:
             if key not in met:
                 free = category_id
                 if category_id in taken:
                     free = next(i for i in count(1) if i not in taken)
                 taken.add(free)
-                met[key], owners[key] = (free, is_thing), dataset.folder
-            elif met[key][1] != is_thing:
-                first, second = ("a thing", "stuff") if met[key][1] else ("stuff", "a thing")
+                met[key], owners[key] = (name, free, is_thing), dataset.folder
+            elif met[key][2] != is_thing and dataset.tasks[0] == "panoptic":
+                first, second = ("stuff", "a thing") if is_thing else ("a thing", "stuff")
                 raise ValueError(
-                    f"class {key[0]!r} is {first} in {owners[key]} and {second} in "
+                    f"class {name!r} is {first} in {owners[key]} and {second} in "
                     f"{dataset.folder}; make it the same in both, or give one of them another name"
                 )
-    return Classes(
-        names=tuple(name for name, _ in met),
-        category_ids=tuple(category_id for category_id, _ in met.values()),
-        is_thing=tuple(is_thing for _, is_thing in met.values()),
+    names, category_ids, is_thing = zip(*met.values(), strict=True)
+    return Classes(names=names, category_ids=category_ids, is_thing=is_thing)
+
+
+def tell_unshared(datasets: Sequence[TaskDataset]) -> str | None:
+    """What it means that some data sets lack classes that others have; none if they do not.
+
+    Nobody lacks the background: what is annotated nowhere is no object.
+    """
+    keys = [set(_keys(dataset.classes)) for dataset in datasets]
+    shared = set.intersection(*keys)
+    names = {
+        key: name
+        for dataset in datasets
+        for key, name in zip(_keys(dataset.classes), dataset.classes.names, strict=True)
+        if key not in shared and key[0] != BACKGROUND
+    }
+    if not names:
+        return None
+    few = ", ".join(list(names.values())[:FIRST_FEW]) + (", ..." if len(names) > FIRST_FEW else "")
+    counted = "1 class is" if len(names) == 1 else f"{len(names)} classes are"
+    where = "one folder" if len(datasets) == 2 else "some folders"
+    return (
+        f"{counted} annotated in {where} only; their objects in the others are taken as "
+        f"background: {few}"
+    )
+
+
+def join_notes(folders: Sequence[Path], notes: Sequence[Iterable[str]]) -> tuple[str, ...]:
+    """Notes that all folders have, once; those of some behind the names of these.
+
+    Args:
+        folders: Of data sets.
+        notes: Of each.
+    """
+    owners: dict[str, list[str]] = defaultdict(list)
+    for label, own in zip(_labels(folders), notes, strict=True):
+        for note in dict.fromkeys(own):
+            owners[note].append(label)
+    return tuple(
+        note if len(labels) == len(folders) else f"{', '.join(labels)}: {note}"
+        for note, labels in owners.items()
     )
 
 
@@ -94,7 +134,7 @@ class Member(NamedTuple):
     """As it was."""
 
 
-class MergedRecords(Sequence[Record]):
+class MergedRecords(LazyRecords):
     """The records of several data sets, one set behind the other."""
 
     def __init__(self, parts: Sequence[Sequence[Record]], labels: Sequence[str]) -> None:
@@ -111,16 +151,7 @@ class MergedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        index %= len(self)
+    def make(self, index: int) -> Record:
         part = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[part]) - len(self._parts[part])
         record, label = self._parts[part][index - before], self._labels[part]
@@ -151,11 +182,11 @@ class MergedDecoder:
         return replace(annotations, segments=tuple(segments))
 
 
-def _keys(classes: Classes) -> list[tuple[str, int]]:
-    """Name, and how many classes of that name come before, of each class."""
+def _keys(classes: Classes) -> list[Key]:
+    """What each class is known by."""
     met: Counter[str] = Counter()
     keys = []
-    for name in classes.names:
+    for name in map(plain_name, classes.names):
         keys.append((name, met[name]))
         met[name] += 1
     return keys
@@ -167,10 +198,3 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     return [f"{i}-{name}" for i, name in enumerate(names, start=1)]
-
-
-def _missing_note(own: Classes, merged: Classes) -> list[str]:
-    missing = sorted(set(merged.names) - set(own.names))
-    if not missing:
-        return []
-    return [f"not annotated here, and wrong where visible: {', '.join(missing)}"]

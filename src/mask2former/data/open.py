@@ -1,6 +1,5 @@
 """Open a data set: the format is found by looking at the folder."""
 
-import logging
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,18 +7,119 @@ from pathlib import Path
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import WHOLE, Reading
 from mask2former.data.formats.splits import in_order, means, resolve_split
-from mask2former.data.locate import Located, find_format
-from mask2former.data.partition import (
-    AUTOMATIC,
-    PARTS,
-    divide,
-    take_listed,
-)
+from mask2former.data.locate import find_format
+from mask2former.data.partition import AUTOMATIC, PARTS, divide, take_listed
 from mask2former.data.problems import Problems, Strict
 from mask2former.fractions import Fractions, check_fractions
 from mask2former.tasks import Task
 
-logger = logging.getLogger(__name__)
+
+class DataFolder:
+    """A data set that was found; each of its files is read once, whatever parts are asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        task: Task | None = None,
+        format: str | None = None,  # noqa: A002 as the option is called
+        ignore_index: int = 255,
+        problems: Problems | None = None,
+    ) -> None:
+        """Find it; nothing is read. Arguments as of `open_dataset`.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            ValueError: The folder is of no known format.
+        """
+        self.folder = folder
+        self.located = find_format(folder, task=task, format=format)
+        self.reading = Reading(problems=problems or Strict(), ignore_index=ignore_index)
+        self._read = cache(self._read_split)
+
+    def splits(self, fractions: Fractions | None = None) -> list[str]:
+        """Training, validation, test, then others by name; "all" where nothing divides it.
+
+        Args:
+            fractions: As of `open`.
+
+        Raises:
+            ValueError: It cannot be divided by the fractions.
+        """
+        if fractions is None:
+            return in_order(self.located.lists or self.located.found.splits)
+        self._check_dividable()
+        return list(PARTS[: len(check_fractions(fractions))])
+
+    def open(self, split: str, fractions: Fractions | None = None) -> Dataset:
+        """Read one split.
+
+        Args:
+            split: Its name or a synonym; "all" is all of what has no splits of its own.
+            fractions: Divide it by these; none: as lists in the folder do, or `AUTOMATIC` where it
+                has neither splits nor lists.
+
+        Raises:
+            FileNotFoundError: Files that it should hold are missing.
+            ValueError: It lacks the split, cannot be divided, or is damaged.
+        """
+        located = self.located
+        if fractions is not None:
+            self._check_dividable()
+        if split == WHOLE and WHOLE in located.found.splits:
+            return self._read(WHOLE)
+        if fractions is not None or located.is_unsplit:
+            shares = check_fractions(fractions or AUTOMATIC)
+            part = self._resolve(split, PARTS[: len(shares)])
+            return divide(self._read(next(iter(located.found.splits))), part, shares)
+        if located.lists:
+            part = self._resolve(split, list(located.lists))
+            return take_listed(self._read(WHOLE), part, located.lists[part], self.reading.problems)
+        return self._read(self._resolve(split, list(located.found.splits)))
+
+    def fractions_to_train(self, train_split: str, wanted: Fractions | None) -> Fractions | None:
+        """By what a run divides it, so that some images are held out from training.
+
+        Args:
+            train_split: What is trained on.
+            wanted: By what data are divided that have one split or none.
+
+        Returns:
+            None: it keeps the splits that it has.
+        """
+        if train_split == WHOLE:
+            return None
+        if wanted is not None:
+            return wanted if self.located.is_dividable else None
+        if not means(train_split, "train") or not self.located.is_dividable:
+            return None
+        [only] = self.located.found.splits
+        return None if means(only, "train") else AUTOMATIC
+
+    def _read_split(self, name: str) -> Dataset:
+        located = self.located
+        dataset = located.format.read(located.folder, name, located.found, self.reading)
+        if located.folder == self.folder:
+            return dataset
+        note = f"read from {located.folder}, the only data set in {self.folder}"
+        return replace(dataset, notes=(*dataset.notes, note))
+
+    def _resolve(self, wanted: str, available: list[str] | tuple[str, ...]) -> str:
+        try:
+            return resolve_split(wanted, available)
+        except ValueError as error:
+            raise ValueError(f"{self.located.folder}: {error}") from None
+
+    def _check_dividable(self) -> None:
+        located = self.located
+        if not located.is_dividable:
+            names = ", ".join(map(repr, self.splits()))
+            by = f" by {', '.join(map(str, located.lists.values()))}" if located.lists else ""
+            raise ValueError(
+                f"{located.folder} has the splits {names}{by}, which fractions would mix; leave "
+                f"--split (data.split_fractions) out, or name splits by data.train_split and "
+                f"data.val_split"
+            )
 
 
 def open_dataset(
@@ -39,8 +139,7 @@ def open_dataset(
     that is no data set but holds exactly one is opened as that one.
 
     A data set without splits is divided by the lists `train.txt`, `val.txt`, `test.txt` in the
-    folder, in `splits/` or in `ImageSets/`; without lists, by fractions. So is one whose only split
-    is not for training, when a split that it lacks is asked for.
+    folder, in `splits/` or in `ImageSets/`; without lists, by fractions.
 
     Args:
         folder: Of the data set.
@@ -58,9 +157,10 @@ def open_dataset(
         ValueError: The folder is of no known format, lacks the split, or is damaged; the message
             names the file and the mend.
     """
-    located = find_format(folder, task=task, format=format)
-    reading = Reading(problems=problems or Strict(), ignore_index=ignore_index)
-    return _OpenFolder(folder, located, reading).open(split, fractions)
+    opened = DataFolder(
+        folder, task=task, format=format, ignore_index=ignore_index, problems=problems
+    )
+    return opened.open(split, fractions)
 
 
 def open_every_split(
@@ -68,20 +168,18 @@ def open_every_split(
     *,
     task: Task | None = None,
     format: str | None = None,  # noqa: A002 as the option is called
-    ignore_index: int = 255,
     fractions: Fractions | None = None,
-    problems: Problems | None = None,
 ) -> dict[str, Dataset]:
-    """All splits of `list_splits`; what is divided is read once. Arguments as of `open_dataset`.
+    """Open all splits by their names; what nothing divides stays whole, as "all".
+
+    Arguments as of `open_dataset`.
 
     Raises:
         FileNotFoundError: There is no such folder, or files that it should hold are missing.
         ValueError: As of `open_dataset`.
     """
-    located = find_format(folder, task=task, format=format)
-    reading = Reading(problems=problems or Strict(), ignore_index=ignore_index)
-    opened = _OpenFolder(folder, located, reading)
-    return {name: opened.open(name, fractions) for name in _split_names(located, fractions)}
+    opened = DataFolder(folder, task=task, format=format)
+    return {name: opened.open(name, fractions) for name in opened.splits(fractions)}
 
 
 def natural_tasks(
@@ -104,7 +202,7 @@ def list_splits(
     format: str | None = None,  # noqa: A002 as the option is called
     fractions: Fractions | None = None,
 ) -> list[str]:
-    """The splits of a data set: training, validation, test, then others by name.
+    """The splits that can be opened: those of `DataFolder.splits`, or the automatic ones.
 
     Arguments as of `open_dataset`.
 
@@ -112,106 +210,6 @@ def list_splits(
         FileNotFoundError: There is no such folder.
         ValueError: The folder is of no known format, or cannot be divided by the fractions.
     """
-    return _split_names(find_format(folder, task=task, format=format), fractions)
-
-
-def training_fractions(
-    folder: Path,
-    split: str,
-    *,
-    task: Task | None = None,
-    format: str | None = None,  # noqa: A002 as the option is called
-) -> Fractions | None:
-    """By what a data set must be divided so that some images are held out from training.
-
-    Args:
-        folder: Of the data set.
-        split: Wanted for training.
-        task: As of `open_dataset`.
-        format: As of `open_dataset`.
-
-    Returns:
-        None: it has a split to train on.
-    """
-    located = find_format(folder, task=task, format=format)
-    other = _only_other_split(located)
-    if not means(split, "train") or not (located.is_unsplit or other):
-        return None
-    held_out = f"{AUTOMATIC[1]:.0%} of the images are held out to validate"
-    if other is None:
-        logger.warning("%s has no splits: %s; see --split", located.folder, held_out)
-    else:
-        logger.warning(
-            "%s has only the split %r, which is trained on: %s; see --split",
-            located.folder, other, held_out,
-        )  # fmt: skip
-    return AUTOMATIC
-
-
-class _OpenFolder:
-    """Reads every split of a format once, however many parts of it are asked for."""
-
-    def __init__(self, folder: Path, located: Located, reading: Reading) -> None:
-        self.folder, self.located, self.reading = folder, located, reading
-        self.read = cache(self._read)
-
-    def open(self, split: str, fractions: Fractions | None) -> Dataset:
-        located = self.located
-        divided = _divided_split(located, split, fractions)
-        if divided is None:
-            return self.read(resolve_split(split, located.found.splits))
-        if located.lists:
-            part = resolve_split(split, located.lists)
-            return take_listed(self.read(divided), part, located.lists[part], self.reading.problems)
-        shares = check_fractions(fractions or AUTOMATIC)
-        part = resolve_split(split, PARTS[: len(shares)])
-        return divide(self.read(divided), part, shares)
-
-    def _read(self, name: str) -> Dataset:
-        located = self.located
-        dataset = located.format.read(located.folder, name, located.found, self.reading)
-        if located.folder == self.folder:
-            return dataset
-        note = f"read from {located.folder}, the only data set in {self.folder}"
-        return replace(dataset, notes=(*dataset.notes, note))
-
-
-def _split_names(located: Located, fractions: Fractions | None) -> list[str]:
-    if fractions is not None:
-        _check_dividable(located)
-        return list(PARTS[: len(check_fractions(fractions))])
-    if located.is_unsplit:
-        return list(PARTS[: len(AUTOMATIC)])
-    return in_order(located.lists or located.found.splits)
-
-
-def _divided_split(located: Located, wanted: str, fractions: Fractions | None) -> str | None:
-    """Of what the wanted split is a part; none: it is one of the format's own."""
-    splits = located.found.splits
-    if fractions is not None:
-        _check_dividable(located)
-        return None if wanted == WHOLE and wanted in splits else next(iter(splits))
-    if set(splits) == {WHOLE}:
-        return None if wanted == WHOLE else WHOLE
-    other = _only_other_split(located)
-    if other is None or means(wanted, other):
-        return None
-    return other if any(means(wanted, part) for part in PARTS[: len(AUTOMATIC)]) else None
-
-
-def _only_other_split(located: Located) -> str | None:
-    """The split of a data set that has one alone, where that is not for training."""
-    only, *more = located.found.splits
-    return None if more or only == WHOLE or means(only, "train") else only
-
-
-def _check_dividable(located: Located) -> None:
-    if not located.is_dividable:
-        lists = located.lists
-        names = ", ".join(map(repr, in_order(lists or located.found.splits)))
-        by = f" by {', '.join(map(str, lists.values()))}" if lists else ""
-        raise ValueError(
-            f"{located.folder} has the splits {names}{by}, which fractions would mix; leave "
-            f"--split (data.split_fractions) out, or name splits by data.train_split and "
-            f"data.val_split"
-        )
+    opened = DataFolder(folder, task=task, format=format)
+    is_automatic = fractions is None and opened.located.is_unsplit
+    return opened.splits(AUTOMATIC if is_automatic else fractions)

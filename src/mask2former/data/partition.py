@@ -1,24 +1,27 @@
 """A data set without splits, divided: by lists of names, or by shares that are drawn from names."""
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from mask2former.data.dataset import Dataset, Record
+from mask2former.data.formats.format import WHOLE
+from mask2former.data.formats.text_files import read_lines
 from mask2former.data.problems import Problems
 from mask2former.data.records import SelectedRecords
 from mask2former.fractions import Fractions, format_fractions
 
-logger = logging.getLogger(__name__)
-
 AUTOMATIC: Fractions = (0.9, 0.1)
+"""How runs divide data when nothing says how; another value would mix what they held out."""
 PARTS = ("train", "val", "test")
 FIRST_FEW = 3
+Names: TypeAlias = Mapping[str, Sequence[int]]
+"""Images by their names."""
 
 
 def divide(dataset: Dataset, part: str, fractions: Fractions) -> Dataset:
@@ -32,19 +35,17 @@ def divide(dataset: Dataset, part: str, fractions: Fractions) -> Dataset:
         dataset: All images.
         part: One of `PARTS`, as many as there are fractions.
         fractions: See `fractions.check_fractions`.
+
+    Returns:
+        Of one group alone, every part is all of it, and called so: nothing can be held out.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(dataset.records):
         groups[_group_of(record)].append(index)
     if len(groups) < 2:
-        if part != PARTS[0]:
-            logger.warning(
-                "nothing of %s can be held out, because its images (%d) belong together: split %r "
-                "is all of them, and scores are of the images that were trained on",
-                dataset.folder, len(dataset), part,
-            )  # fmt: skip
-        note = f"split {part!r} is all {len(dataset)} images: they belong together"
-        return replace(dataset, split=part, notes=(*dataset.notes, note))
+        what = "one image" if len(dataset) < 2 else f"{len(dataset)} images of one group"
+        note = f"split {part!r} is all of the data set: {what}, of which nothing can be held out"
+        return replace(dataset, split=WHOLE, notes=(*dataset.notes, note))
     ordered = sorted(groups, key=lambda name: (sha256(name.encode()).digest(), name))
     borders = _borders([len(groups[name]) for name in ordered], fractions)
     place = PARTS.index(part)
@@ -53,7 +54,7 @@ def divide(dataset: Dataset, part: str, fractions: Fractions) -> Dataset:
     grouped = f" in {len(names)} groups" if len(groups) < len(dataset) else ""
     note = (
         f"split {part!r} is {len(kept)} of {len(dataset)} images{grouped}, drawn by the fractions "
-        f"{format_fractions(fractions)}; choose others with --split"
+        f"{format_fractions(fractions)}"
     )
     return _select(dataset, part, kept, note)
 
@@ -61,33 +62,38 @@ def divide(dataset: Dataset, part: str, fractions: Fractions) -> Dataset:
 def take_listed(dataset: Dataset, part: str, path: Path, problems: Problems) -> Dataset:
     """The images of a data set that a list names.
 
-    A line is an image's path from the folder or a trailing part of it, with or without suffix, or
-    an image id, or the name of a video or scene. Of a line of several words that is none of these,
-    the first word counts. Empty lines do not.
+    A line is an image's path from the folder, with or without suffix, else an image id, else the
+    name of a video or scene, else a trailing part of a path. Of a line of several words that is
+    none of these, the first word counts. Empty lines do not.
 
     Args:
         dataset: All images.
         part: What the list is for.
         path: Of the list.
-        problems: Is told which names are no image.
+        problems: Is told which names are no image or several, and of a list that names none.
+
+    Raises:
+        ValueError: The list is no text.
     """
-    places = _places_by_name(dataset)
+    tiers = _names_of_images(dataset)
     kept: set[int] = set()
     unknown: list[str] = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        names = [_plain(name) for name in (line, *line.split()[:1])]
-        found = next((places[name] for name in names if name in places), None)
-        if found is not None:
-            kept.update(found)
-        elif line.strip():
-            unknown.append(line.strip())
-    if unknown:
+    for line in read_lines(path):
+        found = _find(_plain(line), tiers) or _find(_plain(line.split()[0]), tiers)
+        kept.update(found)
+        if not found:
+            unknown.append(line)
+    if unknown or not kept:
         more = f" and {len(unknown) - FIRST_FEW} more" if len(unknown) > FIRST_FEW else ""
+        wrong = (
+            f"names {', '.join(map(repr, unknown[:FIRST_FEW]))}{more}, but {dataset.folder} has "
+            f"no image of that name, or several"
+            if unknown
+            else f"names no image of {dataset.folder}"
+        )
         problems.error(
             "missing image",
-            f"{path} names {', '.join(map(repr, unknown[:FIRST_FEW]))}{more}, but {dataset.folder} "
-            f"has no image of that name, or several; write file names, paths from the folder or "
-            f"image ids, one a line",
+            f"{path} {wrong}; write file names, paths from the folder or image ids, one a line",
             file=path,
         )
     note = f"split {part!r} is {len(kept)} of {len(dataset)} images, as {path} says"
@@ -116,23 +122,36 @@ def _borders(sizes: Sequence[int], fractions: Fractions) -> list[int]:
     return [*borders, len(sizes)]
 
 
-def _places_by_name(dataset: Dataset) -> Mapping[str, Iterable[int]]:
-    """Images by each of their names; where two have the same, a more exact one wins."""
-    by_group: dict[str, list[int]] = defaultdict(list)
-    by_name: dict[str, list[int]] = defaultdict(list)
-    exact: dict[str, list[int]] = {}
+def _names_of_images(dataset: Dataset) -> list[Names]:
+    """The kinds of names, those that count most first; a name that two images have is none."""
+    paths: dict[str, list[int]] = defaultdict(list)
+    ids: dict[str, list[int]] = defaultdict(list)
+    groups: dict[str, list[int]] = defaultdict(list)
+    trailing: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(dataset.records):
+        whole, *ends = _trailing_parts(_relative_path(record, dataset.folder))
+        for name in _with_and_without_suffix(whole):
+            paths[name].append(index)
+        ids[str(record.image_id)].append(index)
         if record.group is not None:
-            by_group[record.group].append(index)
-        path = _relative_path(record, dataset.folder)
-        exact[str(record.image_id)] = [index]
-        whole, *trailing = _trailing_parts(path)
-        exact[whole] = exact[whole.rpartition(".")[0]] = [index]
-        for name in trailing:
-            by_name[name].append(index)
-            by_name[name.rpartition(".")[0] or name].append(index)
-    unique = {name: places for name, places in by_name.items() if len(places) == 1}
-    return {**unique, **by_group, **exact}
+            groups[record.group].append(index)
+        for end in ends:
+            for name in _with_and_without_suffix(end):
+                trailing[name].append(index)
+    return [_of_one(paths), _of_one(ids), groups, _of_one(trailing)]
+
+
+def _of_one(names: Names) -> Names:
+    return {name: () if len(indices) > 1 else indices for name, indices in names.items()}
+
+
+def _find(name: str, tiers: Iterable[Names]) -> Sequence[int]:
+    """The images of that name; nothing if there is none, or the name is that of several."""
+    return next((names[name] for names in tiers if name in names), ())
+
+
+def _with_and_without_suffix(path: str) -> set[str]:
+    return {path, path.rpartition(".")[0] or path}
 
 
 def _relative_path(record: Record, folder: Path) -> str:

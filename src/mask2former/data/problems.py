@@ -33,8 +33,18 @@ Kind: TypeAlias = Literal[
     "class imbalance",
     "vanishing objects",
     "more objects than queries",
+    "no objects",
+    "changed shard",
 ]
-"""One word per fault, for programs; the message is for people."""
+"""A phrase for each kind of fault, for programs; messages are for people."""
+
+
+class FaultError(ValueError):
+    """What is wrong with one item, with the kind of it, for what decodes items one by one."""
+
+    def __init__(self, message: str, kind: Kind = "unreadable annotation") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True)

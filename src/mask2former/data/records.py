@@ -1,6 +1,7 @@
-"""The records of a data set as one block of bytes."""
+"""The records of a data set that are made when they are asked for."""
 
 import pickle
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import overload
 
@@ -10,7 +11,26 @@ from numpy.typing import ArrayLike
 from mask2former.data.dataset import Record
 
 
-class PackedRecords(Sequence[Record]):
+class LazyRecords(Sequence[Record]):
+    """Records that are made when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return SelectedRecords(self, range(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self.make(index % len(self))
+
+    @abstractmethod
+    def make(self, index: int) -> Record:
+        """The record at an index from 0."""
+
+
+class PackedRecords(LazyRecords):
     """Records, each pickled into one shared buffer and unpickled when asked for.
 
     A list of a hundred thousand records is millions of Python objects, and every loader process
@@ -26,16 +46,7 @@ class PackedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return SelectedRecords(self, range(len(self))[index])
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        index %= len(self)
+    def make(self, index: int) -> Record:
         start = self._ends[index - 1] if index else 0
         return pickle.loads(self._buffer[start : self._ends[index]].data)  # noqa: S301 our own bytes
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -21,8 +21,8 @@ class TrainingBatches(Sampler[list[Request]]):
 
     Every epoch is a permutation of all images drawn from (seed, epoch), or of all repetitions of
     images (see `Epochs`); rank r takes every `world_size`-th of the endless sequence of epochs. A
-    request's seed comes from the place in
-    that sequence, so the sequence from any batch on is the same however one gets there.
+    request's seed comes from the place in that sequence, so the sequence from any batch on is the
+    same however one gets there.
     """
 
     def __init__(
@@ -161,19 +161,26 @@ def class_repeats(classes_per_image: Sequence[Collection[int]], threshold: float
     return [max([1.0, *(wanted[c] for c in present)]) for present in classes_per_image]
 
 
-def share_repeats(sizes: Sequence[int], shares: Sequence[float]) -> list[float]:
-    """How often to show each image so that every data set gets its share of the draws.
+def scale_to_shares(
+    repeats: Sequence[float], sizes: Sequence[int], shares: Sequence[float]
+) -> list[float]:
+    """Scale how often each image is shown so that every data set gets its share of the draws.
 
     Args:
-        sizes: Images of each data set; those of the first come first.
+        repeats: Of each image; those of the first data set come first.
+        sizes: Images of each data set.
         shares: Of each data set, in any unit.
 
     Returns:
-        For each image; 1 on average.
+        For each image; their sum is that of `repeats`.
     """
-    whole = math.fsum(shares)
-    factors = [share / whole * sum(sizes) / size for share, size in zip(shares, sizes, strict=True)]
-    return [factor for factor, size in zip(factors, sizes, strict=True) for _ in range(size)]
+    draws = math.fsum(repeats) / math.fsum(shares)
+    ends = list(accumulate(sizes))
+    scaled = []
+    for end, size, share in zip(ends, sizes, shares, strict=True):
+        own = repeats[end - size : end]
+        scaled += [repeat * (share * draws / math.fsum(own)) for repeat in own]
+    return scaled
 
 
 def _mix(seed: int, position: int) -> int:

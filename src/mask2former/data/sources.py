@@ -56,6 +56,22 @@ class FileSlice:
         return content
 
 
+@dataclass(frozen=True)
+class InMemory:
+    """A file that was read already."""
+
+    name: str
+    where: str
+    """Names it in messages."""
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.where
+
+    def read_bytes(self) -> bytes:
+        return self.content
+
+
 def forget_open_files() -> None:
     """Open anew whatever is read next: files of the same names may have been replaced."""
     _descriptor.cache_clear()

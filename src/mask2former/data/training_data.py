@@ -12,14 +12,14 @@ from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import track
 
-from mask2former.data.annotations import Annotations, SegmentMap
+from mask2former.data.annotations import Annotations, SegmentMap, annotation_size
 from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.geometry import Geometry, Size
 from mask2former.data.images import read_image, read_image_size
 from mask2former.data.records import SelectedRecords
 from mask2former.data.sampling import Request
-from mask2former.data.transforms import annotation_size, augment_image, make_target
+from mask2former.data.transforms import augment_image, make_target
 from mask2former.tasks import Task
 from mask2former.types import Sample
 
@@ -44,19 +44,20 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         color_jitter: bool,
         keep_emptied: bool,
     ) -> None:
-        """Derive the task's annotations and leave out images without objects.
+        """Derive the task's annotations.
 
         Args:
-            dataset: The training split; its annotations are converted for `task`.
+            dataset: The training split, as `without_empty_images` leaves it; its annotations are
+                converted for `task`.
             task: What is trained.
             draw_geometry: `large_scale_jitter` or `shortest_edge_crop` with its arguments bound.
             color_jitter: Change colours at random.
             keep_emptied: See `transforms.make_target`; `transforms.keeps_emptied` is the authors'.
 
         Raises:
-            ValueError: The data set cannot serve the task, or has no image to train on.
+            ValueError: The data set cannot serve the task.
         """
-        self.dataset = without_empty_images(for_task(dataset, task))
+        self.dataset = for_task(dataset, task)
         self.task: Task = task
         self.draw_geometry = draw_geometry
         self.color_jitter = color_jitter

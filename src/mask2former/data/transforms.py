@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mask2former.data.annotations import Annotations, Instances, SegmentMap
+from mask2former.data.annotations import (
+    Annotations,
+    Instances,
+    SegmentMap,
+    annotation_size,
+)
 from mask2former.data.color import jitter_colors
 from mask2former.data.geometry import Geometry, Size, shortest_edge_size
 from mask2former.masks.id_maps import compact_ids, pack_compact_ids
@@ -66,7 +71,7 @@ def move_image(
     """
     top, left, bottom, right = geometry.crop_box
     kept = (bottom - top) * (right - left) / (geometry.resized[0] * geometry.resized[1])
-    if kept < WORTH_RESIZING_WHOLE:
+    if kept < WORTH_RESIZING_WHOLE or geometry.resized == (1, 1):  # which torch refuses
         scale_y, scale_x = (geometry.source[i] / geometry.resized[i] for i in range(2))
         resized = Image.fromarray(image).resize(
             (right - left, bottom - top),
@@ -134,12 +139,6 @@ def resize_for_test(
     height, width = shortest_edge_size(image.shape[:2], short_side, max_long_side)
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)))
-
-
-def annotation_size(annotations: Annotations) -> Size:
-    if isinstance(annotations, Instances):
-        return (annotations.height, annotations.width)
-    return (annotations.ids.shape[0], annotations.ids.shape[1])
 
 
 def nearest_pixels(source: int, resized: int, rule: NearestRule) -> Int64[np.ndarray, " resized"]:

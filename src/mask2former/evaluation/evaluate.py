@@ -15,11 +15,10 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
-from mask2former.data.annotations import Annotations
+from mask2former.data.annotations import Annotations, annotation_size
 from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.images import read_image
-from mask2former.data.transforms import annotation_size
 from mask2former.evaluation.scores import Scores
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter

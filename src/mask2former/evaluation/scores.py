@@ -1,6 +1,5 @@
 """The metrics of a task, fed with results and annotations image by image."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from mask2former.data.annotations import Annotations, Instances
+from mask2former.data.class_tables import synonyms
 from mask2former.data.derive import instance_rles, panoptic_map, semantic_map
 from mask2former.evaluation.instance import InstanceMetrics, TrueInstance
 from mask2former.evaluation.panoptic import VOID, PanopticMetrics
@@ -121,6 +121,23 @@ def match_classes(model_classes: Classes, classes: Classes) -> ClassIds:
     Raises:
         ValueError: The model lacks a class of the data set.
     """
+    matched, missing = _match(model_classes, classes)
+    if missing:
+        raise ValueError(
+            f"the model does not know these classes of the data set: {_shown(missing)}; it knows "
+            f"{_shown(model_classes.names)}: evaluate on a data set of classes that it was "
+            f"trained on"
+        )
+    return matched
+
+
+def unknown_classes(model_classes: Classes, classes: Classes) -> list[str]:
+    """Names of the classes for which `match_classes` finds none among the model's."""
+    return _match(model_classes, classes)[1]
+
+
+def _match(model_classes: Classes, classes: Classes) -> tuple[ClassIds, list[str]]:
+    """Class ids of the data set by those of the model, and names of classes that it lacks."""
     matched: ClassIds = {}
     missing = dict(enumerate(zip(classes.names, classes.category_ids, strict=True)))
     for is_same in (_has_name_and_id, _has_name, _has_synonym):
@@ -130,14 +147,7 @@ def match_classes(model_classes: Classes, classes: Classes) -> ClassIds:
             if len(found) == 1 or (found and is_same is _has_name):
                 matched[found[0]] = class_id
                 del missing[class_id]
-    if missing:
-        raise ValueError(
-            f"the model does not know these classes of the data set: "
-            f"{_shown([name for name, _ in missing.values()])}; it knows "
-            f"{_shown(model_classes.names)}: evaluate on a data set of classes that it was "
-            f"trained on"
-        )
-    return matched
+    return matched, [name for name, _ in missing.values()]
 
 
 def renumber_segments(segments: Sequence[Segment], class_ids: ClassIds) -> list[Segment]:
@@ -172,11 +182,7 @@ def _has_name(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:
 
 
 def _has_synonym(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:
-    return not _synonyms(classes.names[class_id]).isdisjoint(_synonyms(wanted[0]))
-
-
-def _synonyms(name: str) -> set[str]:
-    return {word.strip().casefold().replace("_", " ") for word in re.split("[,;]", name)} - {""}
+    return not synonyms(classes.names[class_id]).isdisjoint(synonyms(wanted[0]))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -40,7 +40,9 @@ class TrainedOn(NamedTuple):
     format: str | None = None
     """None: it was found by looking."""
     split_fractions: Fractions | None = None
-    """By which data without splits were divided."""
+    """By which data without splits were divided; none: `partition.AUTOMATIC`."""
+    train_split: str = "train"
+    """"all" held nothing out."""
     ignore_index: int = 255
     """Value of PNG masks that was no class."""
 
@@ -124,6 +126,7 @@ class Segmenter:
                 run.data.paths,
                 run.data.format,
                 run.data.split_fractions,
+                run.data.train_split,
                 run.data.ignore_index,
             ),
             device=device,

@@ -30,6 +30,11 @@ def polygons_to_rle(polygons: Polygons, height: int, width: int) -> dict:
     return coco_mask.merge(parts)
 
 
+def mask_to_rle(mask: Polygons | dict, height: int, width: int) -> dict:
+    """The mask of an object, which annotations hold as polygons or as an RLE, as an RLE."""
+    return mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
+
+
 def rasterize_polygons(polygons: Polygons, height: int, width: int) -> Bool[np.ndarray, "h w"]:
     """Union of the parts, equal to pycocotools bit by bit."""
     return decode_rle(polygons_to_rle(polygons, height, width))

@@ -24,7 +24,7 @@ from mask2former.training.progress import ProgressLine
 from mask2former.types import Classes
 from mask2former.weights.native import save
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 MAIN_METRIC: dict[Task, str] = {"semantic": "mIoU", "instance": "AP", "panoptic": "PQ"}
 
 
@@ -97,9 +97,9 @@ class RunLog(lightning.Callback):
     def write(self, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`, and TensorBoard."""
         known = {name: value for name, value in values.items() if not math.isnan(value)}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics(known, trainer.global_step)
+        for board in trainer.loggers:
+            if isinstance(board, TensorBoardLogger):
+                board.log_metrics(known, trainer.global_step)
         entry = {"step": trainer.global_step, **{n: known.get(n) for n in values}}
         with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -195,7 +195,7 @@ class ScoreAndSave(lightning.Callback):
             self.metrics = self._evaluate(trainer, module)
             value = self.metrics[MAIN_METRIC[module.run.task]]
             if math.isnan(value):
-                _LOG.warning("the validation split has no object to score")
+                logger.warning("the validation split has no object to score")
             elif value > self.best:
                 self.best = value
                 save(weights / "best.safetensors", state, module.run, self.classes)
@@ -221,7 +221,7 @@ class ScoreAndSave(lightning.Callback):
         result = evaluate(segmenter, self.validation, run.task, on_prediction=draw)
         module.model.train()
         self.run_log.write(trainer, result.metrics)
-        _LOG.info(
+        logger.info(
             "step %d: %s", trainer.global_step,
             "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items()),
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
@@ -14,14 +13,13 @@ from mask2former.data.dataset import TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.formats.splits import means
-from mask2former.data.locate import find_format
-from mask2former.data.merging import merge_classes, merge_datasets
-from mask2former.data.open import list_splits, open_dataset, training_fractions
+from mask2former.data.merging import join_notes, merge_datasets, tell_unshared
+from mask2former.data.open import DataFolder
 from mask2former.data.sampling import (
     TrainingBatches,
     class_repeats,
     epoch_length,
-    share_repeats,
+    scale_to_shares,
 )
 from mask2former.data.training_data import (
     TrainingData,
@@ -31,11 +29,24 @@ from mask2former.data.training_data import (
 )
 from mask2former.data.transforms import keeps_emptied
 from mask2former.distributed import rank, world_size
+from mask2former.evaluation.scores import unknown_classes
 from mask2former.fractions import Fractions
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
+
+
+class FolderSplits(NamedTuple):
+    """What one folder gives to a run."""
+
+    train: TaskDataset
+    validation: TaskDataset | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How its files were understood."""
+        return (*self.train.notes, *(self.validation.notes if self.validation else ()))
 
 
 class Splits(NamedTuple):
@@ -46,46 +57,55 @@ class Splits(NamedTuple):
     classes: Classes
     repeats: list[float] | None
     """How often an epoch shows each training image, on average; none: once."""
-    data: Data
-    """The configuration, which now says how data without splits are divided: evaluation must find
-    the images again that were held out."""
+    folders: tuple[FolderSplits, ...]
+    """Of which training and validation data are made."""
 
     @property
     def epoch_length(self) -> int:
         """Images that an epoch shows."""
         return len(self.train) if self.repeats is None else epoch_length(self.repeats)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the files of all folders were understood."""
+        folders = [folder.train.folder for folder in self.folders]
+        return join_notes(folders, [folder.notes for folder in self.folders])
+
 
 def open_splits(data: Data, task: Task) -> Splits:
-    """Open what a run trains on and what it is evaluated on.
+    """Open what a run trains on and what it is evaluated on, and warn of what may not be meant.
 
     Raises:
         FileNotFoundError: The folder or a file is missing.
-        ValueError: It holds no data for the task, or the splits have different classes.
+        ValueError: It holds no data for the task, a split is empty, or the splits have different
+            classes.
     """
     if not data.paths:
         raise ValueError(NO_DATA)
-    data = _settle_fractions(data, task)
-    parts = [without_empty_images(_open(data, path, data.train_split, task)) for path in data.paths]
+    if data.train_split == WHOLE and data.split_fractions is not None:
+        raise ValueError(
+            "data.train_split = all trains on every image, of which --split (data.split_fractions) "
+            "would hold some out; leave one of the two out"
+        )
+    folders = _open_folders(data, task)
+    merged = merge_datasets([folder.train for folder in folders])
     augmentation = data.augmentation
     train = TrainingData(
-        merge_datasets(parts),
+        merged,
         task,
         draw_geometry=geometry_drawer(augmentation),
         color_jitter=augmentation.color_jitter,
         keep_emptied=keeps_emptied(task, augmentation.kind),
     )
-    validation = _open_validation(data, task)
-    if validation is None:
-        _LOG.warning(
-            "no validation split in %s; the run is not evaluated. --split 0.9/0.1 holds some "
-            "training images out",
-            " or ".join(map(str, data.paths)),
-        )
-    else:
-        _check_known_classes(train.dataset, validation)
-    repeats = _repeats(data, train.dataset, [len(part) for part in parts])
-    return Splits(train, validation, train.dataset.classes, repeats, data)
+    held_out = [folder.validation for folder in folders if folder.validation is not None]
+    for validation in held_out:
+        _check_known_classes(merged, validation)
+    unshared = tell_unshared([folder.train for folder in folders])
+    if unshared is not None:
+        logger.warning("%s", unshared)
+    repeats = _repeats(data, merged, [len(folder.train) for folder in folders])
+    validation = merge_datasets(held_out) if held_out else None
+    return Splits(train, validation, merged.classes, repeats, folders)
 
 
 def count_steps(run: Run, num_images: int) -> int:
@@ -148,74 +168,96 @@ def without_traceback(error: ValueError | OSError) -> ValueError | OSError:
     return type(error)(original)
 
 
-def _settle_fractions(data: Data, task: Task) -> Data:
-    if data.split_fractions is not None:
-        return data
+def _open_folders(data: Data, task: Task) -> tuple[FolderSplits, ...]:
     found = [
-        training_fractions(path, data.train_split, task=task, format=data.format)
+        DataFolder(path, task=task, format=data.format, ignore_index=data.ignore_index)
         for path in data.paths
     ]
-    fractions = next((one for one in found if one is not None), None)
-    return data.model_copy(update={"split_fractions": fractions})
-
-
-def _open(data: Data, folder: Path, split: str, task: Task) -> TaskDataset:
-    return for_task(
-        open_dataset(
-            folder,
-            split,
-            task=task,
-            format=data.format,
-            ignore_index=data.ignore_index,
-            fractions=_fractions_for(data, folder, task),
-        ),
-        task,
+    fractions = [f.fractions_to_train(data.train_split, data.split_fractions) for f in found]
+    if data.split_fractions is not None:
+        if not any(fractions):
+            found[0].splits(data.split_fractions)  # says why it cannot be divided
+        for folder, own in zip(found, fractions, strict=True):
+            if own is None:
+                logger.info("%s keeps the splits that it has", folder.folder)
+    splits = tuple(
+        _open_folder(folder, own, data, task) for folder, own in zip(found, fractions, strict=True)
     )
+    if all(validation is None for _, validation in splits):
+        _warn_of_no_validation(data, is_dividable=any(f.located.is_dividable for f in found))
+    return splits
 
 
-def _fractions_for(data: Data, folder: Path, task: Task) -> Fractions | None:
-    """Of several folders, those with splits of their own keep them."""
-    if data.split_fractions is None or len(data.paths) == 1:
-        return data.split_fractions
-    if find_format(folder, task=task, format=data.format).is_dividable:
-        return data.split_fractions
-    _LOG.info("%s keeps the splits that it has", folder)
-    return None
+def _open_folder(
+    folder: DataFolder, fractions: Fractions | None, data: Data, task: Task
+) -> FolderSplits:
+    whole = for_task(folder.open(data.train_split, fractions), task)
+    train = without_empty_images(whole)
+    split = data.val_split
+    if split is None and data.train_split != WHOLE:
+        split = next((name for name in folder.splits(fractions) if means(name, "val")), None)
+    if split is None:
+        return FolderSplits(train, None)
+    validation = for_task(folder.open(split, fractions), task)
+    if not len(validation):
+        raise ValueError(
+            f"split {split!r} of {folder.folder} has no images to validate on; add some, or name "
+            f"another split by data.val_split"
+        )
+    if fractions is not None:
+        is_automatic = data.split_fractions is None
+        _warn_of_division(folder, whole, validation, is_automatic=is_automatic)
+    if task != "semantic" and all(record.num_objects == 0 for record in validation.records):
+        logger.warning(
+            "split %r of %s shows no object, so nothing can be scored on it", split, folder.folder
+        )
+    return FolderSplits(train, validation)
+
+
+def _warn_of_division(
+    folder: DataFolder, train: TaskDataset, validation: TaskDataset, *, is_automatic: bool
+) -> None:
+    if train.split == WHOLE:
+        what = "one image" if len(train) == 1 else f"{len(train)} images of one group"
+        logger.warning(
+            "%s is %s, of which nothing can be held out: the model is scored on what it is trained "
+            "on",
+            folder.folder, what,
+        )  # fmt: skip
+    elif is_automatic:
+        [only] = folder.located.found.splits
+        splits = "no splits" if only == WHOLE else f"only the split {only!r}, which is trained on"
+        logger.warning(
+            "%s has %s; held out to validate: %d of %d images (see --split)",
+            folder.folder, splits, len(validation), len(train) + len(validation),
+        )  # fmt: skip
+
+
+def _warn_of_no_validation(data: Data, *, is_dividable: bool) -> None:
+    if data.train_split == WHOLE:
+        mend = "leave data.train_split out to hold some out"
+    elif is_dividable and means(data.train_split, "train"):
+        mend = "--split 0.9/0.1 holds some training images out"
+    else:
+        mend = "name another by data.val_split"
+    folders = " or ".join(map(str, data.paths))
+    logger.warning("no validation split in %s, so the run is not evaluated; %s", folders, mend)
 
 
 def _check_known_classes(train: TaskDataset, validation: TaskDataset) -> None:
-    known, both = train.classes.names, merge_classes([train, validation]).names
-    if len(both) > len(known):
+    unknown = unknown_classes(train.classes, validation.classes)
+    if unknown:
         raise ValueError(
             f"split {validation.split} of {validation.folder} has the classes "
-            f"{', '.join(map(repr, both[len(known) :]))}, which split {train.split} of "
-            f"{train.folder} does not have; give both the same list"
+            f"{', '.join(map(repr, unknown))}, which the training split does not have; give both "
+            f"the same list"
         )
-
-
-def _open_validation(data: Data, task: Task) -> TaskDataset | None:
-    """The validation splits of all folders that have one."""
-    parts = []
-    for folder in data.paths:
-        split = data.val_split or _validation_split(data, folder, task)
-        if split is not None:
-            parts.append(_open(data, folder, split, task))
-    return merge_datasets(parts) if parts else None
-
-
-def _validation_split(data: Data, folder: Path, task: Task) -> str | None:
-    if data.train_split == WHOLE:
-        return None
-    fractions = _fractions_for(data, folder, task)
-    splits = list_splits(folder, task, format=data.format, fractions=fractions)
-    return next((split for split in splits if means(split, "val")), None)
 
 
 def _repeats(data: Data, train: TaskDataset, sizes: list[int]) -> list[float] | None:
     repeats = None
-    if data.shares is not None:
-        repeats = share_repeats(sizes, data.shares)
     if data.repeat_threshold is not None:
-        by_class = class_repeats(classes_per_image(train), data.repeat_threshold)
-        repeats = [a * b for a, b in zip(repeats or [1.0] * len(train), by_class, strict=True)]
+        repeats = class_repeats(classes_per_image(train), data.repeat_threshold)
+    if data.shares is not None:
+        repeats = scale_to_shares(repeats or [1.0] * len(train), sizes, data.shares)
     return repeats

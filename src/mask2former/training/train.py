@@ -36,7 +36,7 @@ from mask2former.training.plots import plot_run
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 EVALUATIONS_PER_RUN = 10
 ChosenPrecision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -87,7 +87,6 @@ def train(
         _check_free(output)
     with LogFile() as log_file:
         splits = open_splits(run.data, run.task)
-        run = run.model_copy(update={"data": splits.data})
         if not resume:
             _check_data(splits, run)
         num_steps = count_steps(run, splits.epoch_length)
@@ -219,43 +218,38 @@ def _steps_done(state: Path) -> int:
 
 def _check_data(splits: Splits, run: Run) -> None:
     """Look at some images of each split before an hour is spent on them."""
-    problems = fast_check(
-        splits.train.dataset,
-        run.task,
-        num_queries=run.model.num_queries,
-        validation=splits.validation,
-    )
     strict = Strict()
-    for problem in problems:
-        strict.take(problem)
+    for train, validation in splits.folders:
+        queries = run.model.num_queries
+        for problem in fast_check(train, num_queries=queries, validation=validation):
+            strict.take(problem)
 
 
 def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
     folders = ", ".join(map(str, run.data.paths))
-    _LOG.info("%s on %s: %d classes", run.task, folders, len(splits.classes))
-    validation = () if splits.validation is None else splits.validation.notes
-    for note in dict.fromkeys((*splits.train.dataset.notes, *validation)):
-        _LOG.info("data: %s", note)
+    logger.info("%s on %s: %d classes", run.task, folders, len(splits.classes))
+    for note in splits.notes:
+        logger.info("data: %s", note)
     unnamed = "ImageNet" if run.model.backbone.pretrained else "random"
-    _LOG.info("weights: %s", run.weights or unnamed)
-    _LOG.info(
+    logger.info("weights: %s", run.weights or unnamed)
+    logger.info(
         "%d training images, %d an epoch, %d steps of %d",
         len(splits.train), splits.epoch_length, num_steps, run.training.batch_size,
     )  # fmt: skip
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
-        _LOG.warning("batch norm is frozen at statistics that nothing was trained with")
+        logger.warning("batch norm is frozen at statistics that nothing was trained with")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning praises itself and warns of choices that are made on purpose here."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    lightning_logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        logger.setLevel(level)
+        lightning_logger.setLevel(level)

@@ -18,7 +18,7 @@ from mask2former.weights.dialect import Translation
 from mask2former.weights.huggingface_config import distinct
 from mask2former.weights.native import Origin
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
@@ -75,7 +75,7 @@ def complete(opened: Opened, preset: str | None = None) -> Checkpoint:
             )
         return Checkpoint(weights, *origin)
     if opened.origin is not None:
-        _LOG.warning(
+        logger.warning(
             "%s was written here, but its classes are others now: what it said of its training "
             "counts no more",
             opened.source,
@@ -218,7 +218,7 @@ def _classes(opened: Opened, said: _Said, found: Architecture, published: Preset
         is_thing = opened.translation.is_thing or (True,) * count
         return Classes(said.names, tuple(range(count)), is_thing)
     alike = [preset.name for preset in all_published().values() if _is_of(preset, found)]
-    _LOG.warning(
+    logger.warning(
         "%s does not say what its %d classes are: they are called 0 to %d. If it is a published "
         "model, name it with --preset%s",
         opened.source, count, count - 1, f" (as large are: {', '.join(alike)})" if alike else "",
@@ -228,7 +228,7 @@ def _classes(opened: Opened, said: _Said, found: Architecture, published: Preset
 
 def _run(source: str, task: Task | None, found: Architecture, published: Preset | None) -> Run:
     if published is None and task is None:
-        _LOG.warning(
+        logger.warning(
             "%s does not say what it was trained for: it is taken for panoptic, which can do "
             "every task",
             source,

@@ -11,7 +11,7 @@ from mask2former.model.backbone import SWIN_SIZES
 from mask2former.weights.backbone_names import recognises, to_our_swin, to_timm
 from mask2former.weights.tensor_file import TensorFile
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # What the authors start from: torchvision's first ResNets; Swin from ImageNet-1k at 224 px for T
 # and S, at 384 px for B, and from 22k at 384 px for B again and L. Other names mean timm's default
@@ -119,4 +119,4 @@ def _check_fits(
             f"tensors {len(missing)} are missing ({', '.join(missing[:2])} ...) and {len(other)} "
             "have another shape; name the backbone that the file is for with --backbone"
         )
-    _LOG.info("backbone %s: %d tensors from %s", name, len(expected), source)
+    logger.info("backbone %s: %d tensors from %s", name, len(expected), source)

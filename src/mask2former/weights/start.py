@@ -15,7 +15,7 @@ from mask2former.weights.open import open_weights
 from mask2former.weights.pretrained import load_pretrained_backbone
 from mask2former.weights.tensor_file import TensorFile
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _CLASSIFIER = "transformer_decoder.classifier."
 _QUERIES = (
     "transformer_decoder.query_features.weight",
@@ -83,7 +83,7 @@ def with_own_classes(
     for name, tensor in model.state_dict().items():
         if name.startswith(_CLASSIFIER) and tensor.shape[1:] == tensors[name].shape[1:]:
             result[name] = tensor.cpu().index_copy(0, to_rows, tensors[name][from_rows])
-    _LOG.info(
+    logger.info(
         "classifier: %d of %d classes keep their weights (%s), the others start at random (%s)",
         len(kept), len(wanted), _shortened(kept), _shortened(fresh),
     )  # fmt: skip
@@ -100,7 +100,7 @@ def with_own_queries(tensors: Mapping[str, Tensor], model: Mask2Former) -> dict[
     for name in _QUERIES:
         common = tensors[name][:wanted].to(own[name])
         result[name] = torch.cat([common, own[name][len(common) :]])
-    _LOG.info(
+    logger.info(
         "queries: %d of %d keep their weights%s",
         min(count, wanted), wanted, ", the others start at random" if wanted > count else "",
     )  # fmt: skip

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from mask2former.data.formats import listing
 from mask2former.data.formats.listing import (
     files_below,
+    files_by_folder,
     files_by_stem,
+    files_named,
     first_few,
     first_file,
     folders_in,
@@ -47,6 +50,21 @@ def test_folders_that_are_links_are_followed_but_not_in_circles(tmp_path: Path) 
     assert files_below(folder, PNG) == expected
     assert first_file(folder, PNG, depth=2) == expected[0]
     assert [path.name for path in folders_in(folder)] == ["one", "two", "up"]
+
+
+def test_files_are_found_by_their_whole_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a-01.tar", "b-02.tar", "c-03.tar.gz", ".d-04.tar", "in/e-05.tar", "f-06.tar/g")
+    (tmp_path / "h-07.tar").symlink_to("h-07.tar")
+    pattern = re.compile(r".*-\d+\.tar")
+    assert [path.name for path in files_named(tmp_path, pattern)] == ["a-01.tar", "b-02.tar"]
+    assert files_by_folder(tmp_path, pattern) == {"in": [tmp_path / "in" / "e-05.tar"]}
+    assert files_named(tmp_path / "gone", pattern) == []
+    assert files_by_folder(tmp_path / "gone", pattern) == {}
+    # a large folder is left when its first entries tell nothing
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 0)
+    assert files_named(tmp_path, pattern) == []
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(1, False), (2, False), (3, True)])

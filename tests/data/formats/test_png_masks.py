@@ -11,7 +11,7 @@ from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import WHOLE, Reading
 from mask2former.data.formats.png_masks import find, read
-from mask2former.data.problems import Collected
+from mask2former.data.problems import Collected, FaultError
 
 LABELS = np.array([[0, 2, 2, 255], [1, 1, 0, 255], [7, 7, 7, 0]], np.uint8)
 
@@ -173,9 +173,10 @@ def test_ignore_index_can_be_chosen(tmp_path: Path) -> None:
 
 def test_value_beyond_the_class_list_is_named(tmp_path: Path) -> None:
     dataset = read_split(write_classes(write(tmp_path), "a", "b", "c"))
-    message = r"a\.png has pixel value 7, but the 3 classes have the values 0 to 2 and \[255\] is"
-    with pytest.raises(ValueError, match=message):
+    message = r"a\.png has pixel value 7, but classes have the values 0 to 2 and \[255\] is"
+    with pytest.raises(FaultError, match=message) as raised:
         dataset.annotations(0)
+    assert raised.value.kind == "unknown class"
 
 
 def test_classes_are_found_in_all_splits_and_that_is_announced(
@@ -286,8 +287,10 @@ def test_transparency_does_not_change_colors(tmp_path: Path) -> None:
 def test_color_of_no_class_is_named_with_its_pixels(tmp_path: Path) -> None:
     dataset = read_split(write_colors(write(tmp_path, labels=colored(LABELS)), 0, 1, 2, 255))
     message = r"a\.png has 3 pixels of the colour \(7, 70, 0\), which the class list does not have"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(FaultError, match=message) as raised:
         dataset.annotations(0)
+    # it travels between processes
+    assert pickle.loads(pickle.dumps(raised.value)).kind == "unknown class"  # noqa: S301 our own
 
 
 def test_colors_without_a_table_are_shown(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mask2former.data.annotations import (
     Instance,
     Instances,
     Layered,
+    Mask,
     SegmentLabel,
     SegmentMap,
 )
@@ -35,14 +36,14 @@ def square() -> np.ndarray:
 
 @pytest.fixture
 def objects() -> Instances:
-    """Two polygons that are one object with a track, and a crowd."""
+    """Two polygons that are one object with a track, a crowd, and regions to be ignored."""
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[4:, 2:5] = True
     items = (
         Instance(0, (square(), square() + 3.3), False, 51.123456789, track_id=4),
         Instance(1, encode_mask(mask), True, 15.0),
     )
-    return Instances(HEIGHT, WIDTH, items)
+    return Instances(HEIGHT, WIDTH, items, ((square() + 0.7,), encode_mask(~mask)))
 
 
 @pytest.fixture
@@ -84,11 +85,17 @@ def compare(ours: AsRead, expected: AsRead) -> None:
                 theirs.area,
                 theirs.track_id,
             ]
-            if isinstance(mine.mask, dict):
-                assert mine.mask == theirs.mask
-            else:
-                for part, other in zip(mine.mask, theirs.mask, strict=True):
-                    np.testing.assert_array_equal(part, other)
+            compare_masks(mine.mask, theirs.mask)
+        for region, other in zip(ours.ignored, expected.ignored, strict=True):
+            compare_masks(region, other)
+
+
+def compare_masks(ours: Mask, expected: Mask) -> None:
+    if isinstance(ours, dict):
+        assert ours == expected
+    else:
+        for part, other in zip(ours, expected, strict=True):
+            np.testing.assert_array_equal(part, other)
 
 
 @pytest.fixture

@@ -149,6 +149,18 @@ def test_hashes_find_what_sizes_do_not(packed: Packed, kind: Kind) -> None:
         verify(folder)
 
 
+@both_kinds
+def test_looking_at_a_folder_with_a_damaged_index_raises_nothing(
+    packed: Packed, kind: Kind, tmp_path: Path
+) -> None:
+    folder = packed(kind)
+    (folder / "index.json").write_text("{")
+    assert FORMATS[kind].find(folder) is not None
+    (tmp_path / "bare" / "index").mkdir(parents=True)
+    (tmp_path / "bare" / "index.json").write_text("{")
+    assert FORMATS[kind].find(tmp_path / "bare") is None
+
+
 def test_other_folders_are_not_claimed(tmp_path: Path) -> None:
     import tarfile
 

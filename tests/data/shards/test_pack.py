@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch.utils.data import DataLoader
 
 from mask2former.data.annotations import AsRead, Instances, Layered, SegmentLabel, SegmentMap
@@ -127,12 +128,63 @@ def test_ids_that_no_png_holds_are_refused(
         pack_one(loose, tmp_path / "out", "webdataset")
 
 
-def test_an_empty_image_file_is_named(tmp_path: Path, make: Make, objects: Instances) -> None:
-    loose = make(objects)
-    path = loose.records[0].image
+@pytest.fixture
+def image(make: Make, objects: Instances) -> Path:
+    """The only image of `make(objects)`."""
+    path = make(objects).records[0].image
     assert isinstance(path, Path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"Bild 0\.ü\.png is empty"):
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 JFIF \xff\xd9"])
+def test_what_is_no_image_is_named(
+    tmp_path: Path, make: Make, objects: Instances, image: Path, content: bytes
+) -> None:
+    image.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read .*Bild 0\.ü\.png.*replace it or take it"):
+        pack_one(make(objects), tmp_path / "out", "webdataset")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_cut_images_and_no_others_are_refused(
+    tmp_path: Path, make: Make, objects: Instances, image: Path, kind: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(image, kind)
+    content = image.read_bytes()
+    pack_one(make(objects), tmp_path / "whole", "webdataset")
+    # cameras write films and zeros behind the picture
+    image.write_bytes(content + b"\0\0\0")
+    pack_one(make(objects), tmp_path / "longer", "webdataset")
+    image.write_bytes(content[:-60])
+    with pytest.raises(ValueError, match=r"cannot read .*Bild 0\.ü\.png"):
+        pack_one(make(objects), tmp_path / "cut", "webdataset")
+    assert not list((tmp_path / "cut").glob("*.tar"))
+
+
+def test_an_image_of_another_size_than_its_annotations_is_refused(
+    tmp_path: Path, make: Make, objects: Instances, image: Path
+) -> None:
+    Image.new("RGB", (9, 13)).save(image)
+    with pytest.raises(
+        ValueError, match=r"has size \(h, w\) = \(13, 9\) but its annotations .* 13"
+    ):
+        pack_one(make(objects), tmp_path / "out", "webdataset")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    # annotated as stored, before the tag turns it
+    Image.new("RGB", (13, 9)).save(image, "JPEG", exif=exif)
+    pack_one(make(objects), tmp_path / "turned", "webdataset")
+
+
+def test_a_missing_image_is_named_as_elsewhere(
+    tmp_path: Path, make: Make, objects: Instances, image: Path
+) -> None:
+    loose = make(objects)
+    image.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"no image file at .*Bild 0\.ü\.png; restore it or"
+    ):
         pack_one(loose, tmp_path / "out", "webdataset")
 
 
@@ -212,6 +264,48 @@ def test_a_stopped_run_goes_on(
     assert {path: path.stat().st_mtime_ns for path in times} == times
     expected = {p.name: p.read_bytes() for p in (tmp_path / "at once").rglob("*") if p.is_file()}
     assert {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()} == expected
+
+
+@both_kinds
+def test_a_shard_that_was_cut_off_since_is_written_again(
+    tmp_path: Path, kind: Kind, make: Make, objects: Instances
+) -> None:
+    loose = make(*[objects] * 4)
+    out = tmp_path / "out"
+    pack_one(loose, out, kind, num_shards=4)
+    paths = sorted(out.glob("train-*"))
+    contents = [path.read_bytes() for path in paths]
+    times = [path.stat().st_mtime_ns for path in paths]
+    paths[1].write_bytes(contents[1][:-512])
+    (out / "index" / f"{paths[2].name}.json").write_text('{"shard": {}}')
+    pack_one(loose, out, kind, num_shards=4)
+    assert [path.read_bytes() for path in paths] == contents
+    assert verify(out) == []
+    kept = [path.stat().st_mtime_ns == time for path, time in zip(paths, times, strict=True)]
+    assert kept == [True, False, False, True]
+
+
+def test_a_link_to_a_folder_that_is_not_there_is_followed(
+    tmp_path: Path, make: Make, objects: Instances
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "place" / "shards")
+    pack_one(make(objects), tmp_path / "link", "webdataset")
+    assert (tmp_path / "place" / "shards" / "index.json").is_file()
+
+
+def test_what_fails_in_another_process_leaves_nothing_half_written(
+    tmp_path: Path, make: Make, objects: Instances
+) -> None:
+    loose = make(*[objects] * 4)
+    last = loose.records[3].image
+    assert isinstance(last, Path)
+    last.write_bytes(b"")
+    datasets = {"train": loose}
+    plan = make_plan(datasets, "webdataset", num_shards=2)
+    with pytest.raises(ValueError, match=r"cannot read .*Bild 3\.ü\.png"):
+        pack(datasets, plan, tmp_path / "out", workers=2)
+    assert not list((tmp_path / "out").glob(".*"))
+    assert not (tmp_path / "out" / "index.json").exists()
 
 
 def test_another_data_set_or_other_options_are_refused(

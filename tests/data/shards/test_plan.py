@@ -55,6 +55,15 @@ def test_frames_stay_together_in_order(make: Make) -> None:
     assert packing_order(make(EMPTY, EMPTY).records) == [[0], [1]]
 
 
+def test_images_that_would_share_a_name_in_a_shard_are_refused(make: Make) -> None:
+    dataset = make(EMPTY, EMPTY)
+    records = [replace(r, image_id=i) for r, i in zip(dataset.records, (1, "1"), strict=True)]
+    with pytest.raises(
+        ValueError, match=r"Bild 0\.ü\.png and .*Bild 1\.ü\.png would both be called 1"
+    ):
+        make_plan({"train": replace(dataset, records=records)}, "webdataset", num_shards=1)
+
+
 def test_impossible_plans_are_refused(make: Make) -> None:
     dataset = make(EMPTY)
     with pytest.raises(ValueError, match="either a number of shards or a size"):

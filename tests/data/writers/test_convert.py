@@ -1,5 +1,6 @@
 """What `convert` refuses, tells, and leaves behind."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,12 +11,13 @@ import pytest
 from PIL import ExifTags, Image
 
 from mask2former.data.annotations import Instance, Instances
+from mask2former.data.convert import WRITERS, Converted, convert
 from mask2former.data.dataset import Dataset, Record
+from mask2former.data.derive import UNLABELLED_NOTE
 from mask2former.data.images import read_image
+from mask2former.data.open import open_every_split
 from mask2former.data.sources import FileSlice
 from mask2former.data.synthetic import write_synthetic
-from mask2former.data.writers.convert import WRITERS, Converted, convert
-from mask2former.data.writers.every_split import open_every_split
 from mask2former.types import Classes
 
 Splits = dict[str, Dataset]
@@ -49,8 +51,36 @@ def image_record(path: Path, **fields) -> Record:
 def test_a_folder_that_holds_something_is_refused(coco: Splits, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"coco is not empty; give a new folder"):
         convert(coco, tmp_path / "coco", "yolo")
+    (tmp_path / "file").touch()
+    for name, message in (("file", "file is a file; give"), ("file/out", "file is a file; give")):
+        with pytest.raises(ValueError, match=message):
+            convert(coco, tmp_path / name, "yolo")
     (tmp_path / "empty").mkdir()
     assert convert(coco, tmp_path / "empty", "yolo").num_images == {"train": 2, "val": 1}
+
+
+def test_links_to_folders_are_followed(coco: Splits, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "yet to be made"):
+        (tmp_path / f"link to {name}").symlink_to(tmp_path / name)
+        convert(coco, tmp_path / f"link to {name}", "yolo")
+        assert (tmp_path / f"link to {name}").is_symlink()
+        assert (tmp_path / name / "data.yaml").is_file()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(ValueError, match=r"cannot write to .*circle"):
+        convert(coco, tmp_path / "circle", "yolo")
+
+
+def test_a_full_disk_names_the_folder(
+    coco: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(OSError, match="No space left") as raised:
+        convert(coco, tmp_path / "out", "yolo")
+    assert raised.value.filename == str(tmp_path / "out")
 
 
 def test_an_unknown_format_is_refused(coco: Splits, tmp_path: Path) -> None:
@@ -175,6 +205,32 @@ def test_names_of_two_splits_do_not_meet_in_voc(tmp_path: Path, opened: Opened) 
         "train": ["train-x"],
         "val": ["val-x"],
     }
+
+
+def test_names_that_break_lists_are_changed(tmp_path: Path, opened: Opened) -> None:
+    names = ("a\nb", "a\u2028b", " c ", "d\udcff")
+    records = [image_record(tmp_path / "in" / f"{name}.png") for name in names]
+    splits = squares(records)
+    classes = Classes(("traffic\r\nlight", "road, route", "a", "a"), (1, 2, 3, 4), (True,) * 4)
+    splits["train"] = replace(splits["train"], classes=classes)
+    converted = convert(splits, tmp_path / "voc", "voc")
+    assert kinds(converted)["class names"] == 2
+    losses = {loss.sentence.partition(":")[2]: loss.count for loss in converted.losses}
+    assert losses[" line breaks and blanks around names break lists of names"] == 4
+    assert losses[" two would share a name"] == 2
+    again = opened(tmp_path / "voc", "voc")["train"]
+    stems = [record.image_id for record in again.records]
+    assert stems == ["a_b-1", "a_b-2", "c", "d_"]
+    names = ("_background_", "traffic light", "road, route", "a", "a (2)")
+    assert again.classes.names == names
+
+
+def test_the_note_on_pixels_of_no_object_says_what_was_written(tmp_path: Path) -> None:
+    splits = squares([image_record(tmp_path / "a.png")])
+    notes = convert(splits, tmp_path / "voc", "voc").notes
+    assert "pixels of no object are background, which is value 0" in notes
+    assert UNLABELLED_NOTE not in notes
+    assert UNLABELLED_NOTE in convert(splits, tmp_path / "panoptic", "coco-panoptic").notes
 
 
 def test_ids_that_are_names_are_numbered(tmp_path: Path, opened: Opened) -> None:

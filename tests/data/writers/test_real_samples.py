@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mask2former.data.convert import Converted, convert
 from mask2former.data.dataset import Dataset
 from mask2former.data.derive import for_task, instance_rles
-from mask2former.data.writers.convert import Converted, convert
 from mask2former.masks.rle import canonical_rle, coco_mask, decode_rle
 
 Splits = dict[str, Dataset]

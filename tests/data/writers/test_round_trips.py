@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from mask2former.data.annotations import SegmentMap
+from mask2former.data.convert import WRITERS, Converted, convert
 from mask2former.data.dataset import Dataset
 from mask2former.data.derive import for_task, instance_rles, panoptic_map, semantic_map
 from mask2former.data.locate import find_format
 from mask2former.data.overlaps import resolve_overlaps
 from mask2former.data.synthetic import write_synthetic
-from mask2former.data.writers.convert import WRITERS, Converted, convert
 from mask2former.masks.rle import canonical_rle, decode_rle
 
 Splits = dict[str, Dataset]
@@ -42,7 +42,11 @@ def test_coco_to_coco_keeps_every_number(coco: Splits, opened: Opened, tmp_path:
     converted = convert(coco, tmp_path / "out", "coco-instance")
     again = opened(tmp_path / "out", "coco-instance")
     assert list(again) == ["train", "val"]
-    assert {loss.kind for loss in converted.losses} == {"image information"}
+    assert {loss.kind: loss.count for loss in converted.losses} == {
+        "annotation ids": 3 * len(coco["val"].annotations(0).items),
+        "image information": 3,
+        "supercategories": 3,
+    }
     for split, dataset in coco.items():
         assert again[split].classes == dataset.classes
         for i, record in enumerate(dataset.records):
@@ -224,6 +228,20 @@ def test_voc_of_objects_has_background_and_void_crowds(
     crowd = next(segment.id for segment in flat.segments if segment.is_crowd)
     assert np.array_equal(values == 255, flat.ids == crowd)
     assert np.array_equal(values == 0, flat.ids == 0)
+
+
+def test_a_background_of_voc_stays_a_class_in_panoptic_files(
+    coco: Splits, opened: Opened, tmp_path: Path
+) -> None:
+    convert(coco, tmp_path / "voc", "voc")
+    voc = opened(tmp_path / "voc", "voc")
+    for task in ("panoptic", "semantic"):
+        convert(voc, tmp_path / task, "coco-panoptic", task=task)
+        again = opened(tmp_path / task, "coco-panoptic")["val"]
+        assert again.classes.names == voc["val"].classes.names
+        before, after = (for_task(d, task).annotations(0) for d in (voc["val"], again))
+        assert np.array_equal(before.ids, after.ids)
+        assert before.segments == after.segments
 
 
 def test_two_channels_hold_class_and_number(panoptic: Splits, tmp_path: Path) -> None:

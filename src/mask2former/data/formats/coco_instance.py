@@ -23,7 +23,6 @@ from mask2former.data.formats.coco_json import (
     warn_repeated_ids,
 )
 from mask2former.data.formats.coco_masks import (
-    Fault,
     PackedObject,
     decode_objects,
     parse_segmentation,
@@ -32,7 +31,7 @@ from mask2former.data.formats.format import WHOLE, Format, Found, Reading
 from mask2former.data.formats.listing import JSON, files_in, first_few, folders_in, is_file
 from mask2former.data.formats.named_files import find_files, shortening_note, warn_unnamed
 from mask2former.data.formats.splits import SPLIT_NAMES
-from mask2former.data.problems import Problems
+from mask2former.data.problems import FaultError, Problems
 from mask2former.data.records import PackedRecords
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -147,7 +146,7 @@ def read_objects(
     for annotation in annotations:
         try:
             image_id, item, num_dropped = _read_object(annotation, images, class_ids)
-        except Fault as fault:
+        except FaultError as fault:
             is_object = isinstance(annotation, dict)
             name = f"annotation {annotation.get('id')}" if is_object else "an annotation"
             image_id = annotation.get("image_id") if is_object else None
@@ -175,25 +174,25 @@ def _read_object(
     """(image id, object, number of polygons dropped) of one annotation.
 
     Raises:
-        Fault: It is wrong.
+        FaultError: It is wrong.
     """
     if not isinstance(annotation, dict):
-        raise Fault("unreadable annotation", f"is {annotation!r}, no JSON object; take it out")
+        raise FaultError(f"is {annotation!r}, no JSON object; take it out", "unreadable annotation")
     image_id = _printable(annotation.get("image_id"))
     image = None if image_id is None else images.get(image_id)
     if image_id is None or image is None:
-        raise Fault(
-            "annotation without image",
+        raise FaultError(
             f"is for image id {annotation.get('image_id')}, which 'images' does not list; add the "
             f"image or take the annotation out",
+            "annotation without image",
         )
     category_id = annotation.get("category_id")
     class_id = class_ids.get(category_id) if isinstance(category_id, int) else None
     if class_id is None:
-        raise Fault(
-            "unknown class",
+        raise FaultError(
             f"has category id {category_id}, but the categories are {shorten(tuple(class_ids))}; "
             f"correct it or add the category",
+            "unknown class",
         )
     height, width = int(image["height"]), int(image["width"])
     mask, num_dropped = parse_segmentation(annotation.get("segmentation"), height, width)

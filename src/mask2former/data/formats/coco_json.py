@@ -63,8 +63,8 @@ def read_coco_json(path: Path) -> dict:
 def agreed_categories(files: dict[str, Path]) -> list[dict]:
     """The categories of all splits, in the order of the training file.
 
-    Category 0 of supercategory "none" or of the name "background" is left out when no object has
-    it: Roboflow writes the one as the parent of the others, labelme2coco the other.
+    Category 0 of supercategory "none" or of the name "background" is left out when no object or
+    segment has it: Roboflow writes the one as the parent of the others, labelme2coco the other.
 
     Args:
         files: Annotation file of each split.
@@ -224,7 +224,10 @@ def _may_be_placeholder(category: dict) -> bool:
 
 def _has_category_0(path: Path) -> bool:
     annotations = read_json_object(path).get("annotations") or []
-    return any(isinstance(a, dict) and a.get("category_id") == 0 for a in annotations)
+    entries = [annotation for annotation in annotations if isinstance(annotation, dict)]
+    for lists in (entry.get("segments_info") for entry in tuple(entries)):
+        entries += lists if isinstance(lists, list) else []
+    return any(isinstance(entry, dict) and entry.get("category_id") == 0 for entry in entries)
 
 
 def _check_same_categories(

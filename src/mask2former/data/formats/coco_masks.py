@@ -7,22 +7,14 @@ import numpy as np
 
 from mask2former.data.annotations import Instance, Instances
 from mask2former.data.dataset import Record
-from mask2former.data.problems import Kind
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.data.problems import FaultError
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area
 
 FARTHEST_POINT = 1e6
 """Pixels; a coordinate beyond is damage, and would overflow pycocotools' integers."""
 PackedObject: TypeAlias = tuple[int, list | dict, bool, float | None, int | None]
 """Class id, polygons or RLE, is crowd, area in pixels (none: count it), track id."""
-
-
-class Fault(Exception):  # noqa: N818 it is the fault of a file, not an error of ours
-    """One item of an annotation file is wrong, and is left out."""
-
-    def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
-        self.kind: Kind = kind
 
 
 def parse_segmentation(segmentation: Any, height: int, width: int) -> tuple[list | dict, int]:
@@ -34,32 +26,32 @@ def parse_segmentation(segmentation: Any, height: int, width: int) -> tuple[list
         width: Of the image in pixels.
 
     Raises:
-        Fault: It is no mask of such an image; the message goes on after the name of the object.
+        FaultError: It is no mask of such an image; the message goes on after the object's name.
     """
     if isinstance(segmentation, dict):
         return _parse_rle(segmentation, height, width), 0
     if not segmentation:
-        raise Fault(
-            "no mask",
+        raise FaultError(
             "has no mask, only a box; give it a 'segmentation' (polygons or run lengths), since "
             "masks cannot be learnt from boxes",
+            "no mask",
         )
     if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
-        raise Fault(
-            "bad polygon",
+        raise FaultError(
             "has a segmentation that is neither a list of polygons [[x1, y1, x2, y2, ...], ...] "
             "nor a run-length encoding; write it as one of these",
+            "bad polygon",
         )
     for part in segmentation:
         if len(part) % 2:
-            raise Fault(
-                "bad polygon", f"has a polygon of {len(part)} numbers; x and y come in pairs"
+            raise FaultError(
+                f"has a polygon of {len(part)} numbers; x and y come in pairs", "bad polygon"
             )
         if part and not _is_near(part):
-            raise Fault(
-                "bad polygon",
+            raise FaultError(
                 f"has a polygon with a coordinate that is no number or beyond "
                 f"{FARTHEST_POINT:.0f} pixels; correct it",
+                "bad polygon",
             )
     parts = [part for part in segmentation if len(part) >= 6]
     return parts, len(segmentation) - len(parts)
@@ -74,23 +66,24 @@ def decode_objects(record: Record) -> Instances:
     for class_id, segmentation, is_crowd, area, track_id in record.annotation:
         mask = segmentation if isinstance(segmentation, dict) else _points(segmentation)
         if area is None:
-            rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-            area = rle_area(rle)
+            area = rle_area(mask_to_rle(mask, height, width))
         items.append(Instance(class_id, mask, is_crowd, float(area), track_id))
     return Instances(height, width, tuple(items))
 
 
 def _parse_rle(segmentation: dict, height: int, width: int) -> dict:
     if not {"size", "counts"} <= set(segmentation):
-        raise Fault(
-            "bad run lengths",
+        raise FaultError(
             f"has a segmentation with {sorted(map(str, segmentation))}; a run-length encoding has "
             f"'size' and 'counts'",
+            "bad run lengths",
         )
     try:
         return canonical_rle(segmentation, height, width)
     except (ValueError, TypeError, OverflowError) as error:
-        raise Fault("bad run lengths", f"has run lengths that cannot be read: {error}") from error
+        raise FaultError(
+            f"has run lengths that cannot be read: {error}", "bad run lengths"
+        ) from error
 
 
 def _is_near(numbers: list) -> bool:

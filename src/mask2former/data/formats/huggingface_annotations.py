@@ -16,7 +16,7 @@ from mask2former.data.images import (
     read_panoptic_ids,
 )
 from mask2former.data.sources import Source
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area
 
 COLORED = ("RGB", "RGBA")
@@ -104,8 +104,7 @@ def _instances(record: Record) -> Instances:
             mask = tuple(np.reshape(part, (-1, 2)) for part in mask)
         area = packed.area
         if area is None:
-            rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-            area = float(rle_area(rle))
+            area = float(rle_area(mask_to_rle(mask, height, width)))
         items.append(Instance(packed.class_id, mask, packed.is_crowd, area))
     return Instances(height, width, tuple(items))
 

@@ -66,7 +66,7 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
     )
     notes = (
         f"A pixel value is the number of an object; all objects are of the class {name!r}.",
-        "Pixel value 0 is the background, which is no class; no value is ignored.",
+        "Pixel value 0 is no object; no value is ignored.",
     )
     classes = Classes(names=(name,), category_ids=(1,), is_thing=(True,))
     return Dataset(FORMAT.name, folder, split, classes, TASKS, records, decode, notes)

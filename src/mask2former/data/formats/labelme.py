@@ -39,7 +39,7 @@ from mask2former.data.images import IMAGE_SUFFIXES, read_image_size
 from mask2former.data.problems import Problems
 from mask2former.data.records import PackedRecords
 from mask2former.data.sources import Source
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import rle_area
 from mask2former.suggestions import did_you_mean
 from mask2former.tasks import Task
@@ -113,8 +113,8 @@ def decode(record: Record) -> Instances:
     items = []
     for class_id, parts in objects:
         mask = object_mask(parts, height, width)
-        rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-        items.append(Instance(class_id, mask, is_crowd=False, area=float(rle_area(rle))))
+        area = float(rle_area(mask_to_rle(mask, height, width)))
+        items.append(Instance(class_id, mask, is_crowd=False, area=area))
     regions = []
     for part, num_below in ignored:
         above = [item.mask for item in items[num_below:]]

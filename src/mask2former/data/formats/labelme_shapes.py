@@ -16,7 +16,7 @@ from mask2former.data.annotations import Mask
 from mask2former.data.formats.coco_masks import FARTHEST_POINT
 from mask2former.data.formats.faults import Fault
 from mask2former.data.images import BROKEN_FILE_ERRORS
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle, polygons_to_rle
 from mask2former.masks.rle import coco_mask, decode_rle, encode_mask, rle_area
 
 IGNORED_LABEL = "__ignore__"
@@ -119,9 +119,9 @@ def ignored_mask(part: Part, above: Sequence[Mask], height: int, width: int) -> 
         LabelMe's converter to VOC, which draws all shapes in file order.
     """
     mask = object_mask((part,), height, width)
-    rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-    covering = [m if isinstance(m, dict) else polygons_to_rle(m, height, width) for m in above]
-    covering = [other for other in covering if _shared_area(rle, other)]
+    rle = mask_to_rle(mask, height, width)
+    drawn_over = [mask_to_rle(other, height, width) for other in above]
+    covering = [other for other in drawn_over if _shared_area(rle, other)]
     if covering:
         mask = rle = encode_mask(decode_rle(rle) & ~decode_rle(coco_mask.merge(covering)))
     return mask if rle_area(rle) else None

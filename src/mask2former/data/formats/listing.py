@@ -5,6 +5,7 @@ read, or is a link that leads nowhere is not there.
 """
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,8 @@ MOST_LOOKED_AT = 1000
 """Entries of a folder until it is taken to hold nothing of what is looked for."""
 MOST_LOOKED_AT_BELOW = 10_000
 """The same of a folder and those below it together."""
+MOST_FOLDERS = 100
+"""Folders that are looked into for one split each."""
 DEEPEST = 5
 """Levels of folders that are looked into, the folder itself included."""
 FIRST_FEW = 3
@@ -58,6 +61,29 @@ def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """The same by their name without suffix."""
     return {path.stem: path for path in files_in(folder, suffixes)}
+
+
+def files_named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """The files directly in a folder whose whole name matches, by name.
+
+    Args:
+        folder: May be missing. Of a large one whose first entries do not match, there are none.
+        pattern: Of the names.
+    """
+    first = _entries(folder, MOST_LOOKED_AT)
+    if not any(pattern.fullmatch(entry.name) for entry in first):
+        return []
+    entries = first if len(first) < MOST_LOOKED_AT else _entries(folder)
+    matching = (entry for entry in entries if pattern.fullmatch(entry.name))
+    return sorted(Path(entry.path) for entry in matching if _is_there(entry.is_file))
+
+
+def files_by_folder(folder: Path, pattern: re.Pattern[str]) -> dict[str, list[Path]]:
+    """The same of the first folders directly in a folder, by their names."""
+    entries = _entries(folder, MOST_LOOKED_AT)
+    names = sorted(entry.name for entry in entries if _is_there(entry.is_dir))
+    found = {name: files_named(folder / name, pattern) for name in names[:MOST_FOLDERS]}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -12,6 +12,7 @@ from PIL import Image
 from mask2former.data.class_tables import Color
 from mask2former.data.formats.listing import first_few
 from mask2former.data.images import BROKEN_FILE_ERRORS, read_image, read_label_map
+from mask2former.data.problems import FaultError
 from mask2former.masks.id_maps import compact_ids, rgb_to_ids
 
 COLOR_MODES = ("RGB", "RGBA")
@@ -130,10 +131,11 @@ def _look_up(
         unknown, counts = np.unique(codes[positions == 0], return_counts=True)
         most = int(counts.argmax())
         more = f" and {len(unknown) - 1} more colours" if len(unknown) > 1 else ""
-        raise ValueError(
+        raise FaultError(
             f"mask {path} has {counts[most]} pixels of the colour {_color(int(unknown[most]))}"
             f"{more}, which the class list does not have; add the colour to it, or correct the "
-            f"mask (smoothed edges and JPEG compression make such colours)"
+            f"mask (smoothed edges and JPEG compression make such colours)",
+            "unknown class",
         )
     return np.array([0, *(value for value, _ in colors)], np.int32)[positions]
 

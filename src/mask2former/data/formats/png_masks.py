@@ -9,7 +9,6 @@ list explains (`class_list`). Without a class list all masks are read to find th
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -33,8 +32,9 @@ from mask2former.data.formats.mask_values import (
     present_values,
     read_values,
 )
-from mask2former.data.problems import Problems
+from mask2former.data.problems import FaultError, Problems
 from mask2former.data.records import PackedRecords
+from mask2former.processes import num_cores
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
@@ -125,7 +125,7 @@ def decode(
 
     Raises:
         FileNotFoundError: There is no such mask.
-        ValueError: The mask is damaged, or has a value or colour that is no class.
+        ValueError: The mask is damaged, or has a value or colour that is no class (`FaultError`).
     """
     path = Path(record.annotation)
     values = read_values(path, coding)
@@ -133,10 +133,11 @@ def decode(
     present = [value for value in present_values(values) if value not in ignored]
     unknown = [value for value in present if value not in class_ids]
     if unknown:
-        raise ValueError(
-            f"mask {path} has pixel value {unknown[0]}, but the {len(category_ids)} classes have "
-            f"the values {min(category_ids)} to {max(category_ids)} and {sorted(ignored)} is "
-            f"ignored; add the class to the class list or set the ignore index"
+        raise FaultError(
+            f"mask {path} has pixel value {unknown[0]}, but classes have the values "
+            f"{min(category_ids)} to {max(category_ids)} and {sorted(ignored)} is ignored; add the "
+            f"class to the class list or set the ignore index",
+            "unknown class",
         )
     segments = tuple(SegmentLabel(value, class_ids[value]) for value in present)
     return SegmentMap(values.astype(np.int32), segments)
@@ -198,7 +199,7 @@ def _scan(
         ", ".join(FILE_NAMES),
         len(paths),
     )
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, num_cores())) as pool:
         found = pool.map(partial(_values_of, coding=coding), paths, chunksize=16)
         return frozenset().union(*found)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import WHOLE, Format, Found, Reading
+from mask2former.data.formats.listing import files_by_folder, files_named, is_folder
 from mask2former.data.formats.splits import SYNONYMS
 from mask2former.data.records import PackedRecords
 from mask2former.data.shards.class_maps import (
@@ -36,7 +37,7 @@ from mask2former.data.shards.foreign_records import (
     find_layout,
     scan_file,
 )
-from mask2former.data.shards.index import read_description, read_index
+from mask2former.data.shards.index import ROWS_FOLDER, known_index, read_description, read_index
 from mask2former.data.shards.tf_record import is_record_file
 from mask2former.data.shards.tf_shard import scan_records
 from mask2former.data.sources import forget_open_files
@@ -45,7 +46,7 @@ from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = ("*.tfrecord", "*.tfrecords", "*.tfrec", "*.record", "*record-*-of-*")
+NAMED = re.compile(r"[^.].*(\.(tfrecords?|tfrec|record)|record-.*-of-.*)")
 TASKS_OF: dict[Layout, tuple[Task, ...]] = {
     "objects": ("instance", "panoptic", "semantic"),
     "boxes": ("instance",),
@@ -58,21 +59,21 @@ TASKS_OF: dict[Layout, tuple[Task, ...]] = {
 def find(folder: Path) -> Found | None:
     """The files of each split, in the folder or in one folder a split."""
     splits = _files(folder)
-    index = read_index(folder) if splits or (folder / "index").is_dir() else None
+    index = known_index(folder) if splits or is_folder(folder / ROWS_FOLDER) else None
     if index is not None:
         if index.description.kind != FORMAT.name:
             return None
         return Found(index.description.tasks, {name: splits.get(name, []) for name in index.splits})
     for path in (path for paths in splits.values() for path in paths):
-        if not is_record_file(path):
-            continue  # what is wrong with it is told when it is read
         try:
+            if not is_record_file(path):
+                continue
             known = describe_shard(path, scan_records)
             if known is not None:
                 return Found(read_description(known, path).tasks, splits)
             layout = find_layout(path)
-        except ValueError:
-            continue
+        except (ValueError, OSError):
+            continue  # what is wrong with it is told when it is read
         return None if layout is None else Found(TASKS_OF[layout], splits)
     return None
 
@@ -184,15 +185,10 @@ def _numbered_things(values: Collection[int], divisor: int) -> set[int]:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    paths = sorted({path for pattern in SUFFIXES for path in folder.glob(pattern)})
     splits: dict[str, list[Path]] = {}
-    for path in paths:
+    for path in files_named(folder, NAMED):
         splits.setdefault(_split_of(path), []).append(path)
-    if splits:
-        return splits
-    for path in sorted({p for pattern in SUFFIXES for p in folder.glob(f"*/{pattern}")}):
-        splits.setdefault(path.parent.name, []).append(path)
-    return splits
+    return splits or files_by_folder(folder, NAMED)
 
 
 def _split_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import WHOLE, Format, Found, Reading
+from mask2former.data.formats.listing import files_by_folder, files_named, is_folder
 from mask2former.data.shards.folder import (
     check_unfinished,
     describe_shard,
@@ -18,7 +19,7 @@ from mask2former.data.shards.folder import (
     read_scanned,
 )
 from mask2former.data.shards.foreign_tar import foreign_tasks, read_foreign
-from mask2former.data.shards.index import read_description, read_index
+from mask2former.data.shards.index import ROWS_FOLDER, known_index, read_description, read_index
 from mask2former.data.shards.tar import scan_tar
 
 NAMED = re.compile(r"(?:(?P<split>.+?)[-_])?\d{3,}\.tar")
@@ -28,7 +29,7 @@ NAMED = re.compile(r"(?:(?P<split>.+?)[-_])?\d{3,}\.tar")
 def find(folder: Path) -> Found | None:
     """The shards of each split, in the folder or in one folder a split."""
     splits = _shards(folder)
-    index = read_index(folder) if splits or (folder / "index").is_dir() else None
+    index = known_index(folder) if splits or is_folder(folder / ROWS_FOLDER) else None
     if index is not None:
         if index.description.kind != FORMAT.name:
             return None
@@ -37,7 +38,7 @@ def find(folder: Path) -> Found | None:
         try:
             known = describe_shard(path, scan_tar)
             tasks = foreign_tasks(path) if known is None else read_description(known, path).tasks
-        except ValueError:
+        except (ValueError, OSError):
             continue  # what is wrong with it is told when it is read
         return None if tasks is None else Found(tasks, splits)
     return None
@@ -69,16 +70,11 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.tar")):
+    for path in files_named(folder, NAMED):
         match = NAMED.fullmatch(path.name)
-        if match:
-            splits.setdefault(match["split"] or WHOLE, []).append(path)
-    if splits:
-        return splits
-    for path in sorted(folder.glob("*/*.tar")):
-        if NAMED.fullmatch(path.name):
-            splits.setdefault(path.parent.name, []).append(path)
-    return splits
+        assert match is not None, "files_named looked"
+        splits.setdefault(match["split"] or WHOLE, []).append(path)
+    return splits or files_by_folder(folder, NAMED)
 
 
 FORMAT = Format(

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from mask2former.data.formats.coco_instance import known_area, shorten
 from mask2former.data.formats.coco_json import whole_number
-from mask2former.data.formats.coco_masks import Fault, PackedObject, parse_segmentation
-from mask2former.data.problems import Problems
+from mask2former.data.formats.coco_masks import PackedObject, parse_segmentation
+from mask2former.data.problems import FaultError, Problems
 from mask2former.types import Classes
 
 FrameId: TypeAlias = str
@@ -46,8 +46,8 @@ def videos_by_id(content: dict, path: Path, problems: Problems) -> dict[int | st
         try:
             video = _read_video(entry)
             if video.id in videos:
-                raise Fault("duplicate id", "occurs twice; give each video its own id")
-        except Fault as fault:
+                raise FaultError("occurs twice; give each video its own id", "duplicate id")
+        except FaultError as fault:
             video_id = entry.get("id") if isinstance(entry, dict) else entry
             problems.error(fault.kind, f"{path}: video {video_id} {fault}", file=path)
         else:
@@ -63,29 +63,31 @@ def _read_video(entry: Any) -> Video:
     """Check one entry.
 
     Raises:
-        Fault: It is incomplete.
+        FaultError: It is incomplete.
     """
     if not isinstance(entry, dict):
-        raise Fault("unreadable annotation", "is no JSON object; take it out")
+        raise FaultError("is no JSON object; take it out", "unreadable annotation")
     for key in ("id", "file_names", "height", "width"):
         if key not in entry:
-            raise Fault("unreadable annotation", f"has no {key!r}; add it")
+            raise FaultError(f"has no {key!r}; add it", "unreadable annotation")
     names, video_id = entry["file_names"], entry["id"]
     if not isinstance(video_id, int | str):
-        raise Fault("unreadable annotation", "has an id that is neither a number nor a text")
+        raise FaultError("has an id that is neither a number nor a text", "unreadable annotation")
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise Fault("unreadable annotation", "has no list of file_names, one a frame; write one")
+        raise FaultError(
+            "has no list of file_names, one a frame; write one", "unreadable annotation"
+        )
     height, width = whole_number(entry["height"]), whole_number(entry["width"])
     if height is None or width is None:
-        raise Fault(
-            "unreadable annotation",
+        raise FaultError(
             f"has the size (h, w) = ({entry['height']!r}, {entry['width']!r}), which are no "
             f"numbers of pixels; correct it",
+            "unreadable annotation",
         )
     if entry.get("length", len(names)) != len(names):
-        raise Fault(
-            "size mismatch",
+        raise FaultError(
             f"has the length {entry['length']} but {len(names)} file_names; make the two agree",
+            "size mismatch",
         )
     return Video(video_id, height, width, tuple(names))
 
@@ -106,8 +108,8 @@ def read_tracks(
         try:
             video, class_id = _check_track(annotation, videos, class_ids)
             if annotation["id"] in tracks:
-                raise Fault("duplicate id", "occurs twice; give each track its own id")
-        except Fault as fault:
+                raise FaultError("occurs twice; give each track its own id", "duplicate id")
+        except FaultError as fault:
             problems.error(fault.kind, f"{path}: annotation {name} {fault}", file=path)
             continue
         tracks.add(annotation["id"])
@@ -129,7 +131,7 @@ def _read_track(
             continue
         try:
             mask, num_dropped = parse_segmentation(segmentation, video.height, video.width)
-        except Fault as fault:
+        except FaultError as fault:
             problems.error(fault.kind, f"{where} {fault}", file=path, image_id=frame_id)
             continue
         if num_dropped:
@@ -151,36 +153,38 @@ def _check_track(
     """The video and class id of a track.
 
     Raises:
-        Fault: It is wrong as a whole.
+        FaultError: It is wrong as a whole.
     """
     if not isinstance(annotation, dict) or type(annotation.get("id")) is not int:
-        raise Fault("unreadable annotation", "has no whole number as 'id'; number the tracks")
+        raise FaultError("has no whole number as 'id'; number the tracks", "unreadable annotation")
     video_id = annotation.get("video_id")
     video = videos.get(video_id) if isinstance(video_id, int | str) else None
     if video is None:
-        raise Fault(
-            "annotation without image",
+        raise FaultError(
             f"is for video id {video_id}, which 'videos' does not list; add the video or take the "
             f"annotation out",
+            "annotation without image",
         )
     category_id = annotation.get("category_id")
     class_id = class_ids.get(category_id) if isinstance(category_id, int) else None
     if class_id is None:
-        raise Fault(
-            "unknown class",
+        raise FaultError(
             f"has category id {category_id}, but the categories are {shorten(tuple(class_ids))}; "
             f"correct it or add the category",
+            "unknown class",
         )
     for key in ("segmentations", "areas"):
         entries = annotation.get(key)
         if key == "areas" and entries is None:
             continue
         if not isinstance(entries, list):
-            raise Fault("no mask", f"has no list {key!r}, one entry or null a frame; write one")
+            raise FaultError(
+                f"has no list {key!r}, one entry or null a frame; write one", "no mask"
+            )
         if len(entries) != len(video.file_names):
-            raise Fault(
-                "size mismatch",
+            raise FaultError(
                 f"has {len(entries)} {key} but video {video_id} has {len(video.file_names)} "
                 f"frames; give one entry or null a frame",
+                "size mismatch",
             )
     return video, class_id

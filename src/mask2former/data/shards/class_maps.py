@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.formats.class_list import find_class_list, read_class_list
-from mask2former.data.shards.label_map import find_label_map, read_label_map
+from mask2former.data.shards.pbtxt import find_pbtxt, read_pbtxt
 from mask2former.masks.id_maps import MAX_ID
 from mask2former.types import Classes
 
@@ -33,9 +33,9 @@ def listed_classes(folder: Path) -> Listed | None:
     Raises:
         ValueError: The file is damaged.
     """
-    path = find_label_map(folder)
+    path = find_pbtxt(folder)
     if path is not None:
-        return Listed(read_label_map(path), frozenset(), None, path)
+        return Listed(read_pbtxt(path), frozenset(), None, path)
     path = find_class_list(folder)
     if path is None:
         return None

@@ -33,7 +33,7 @@ from mask2former.data.shards.tf_shard import (
     INSTANCE_MASK,
     OBJECT,
 )
-from mask2former.data.sources import FileSlice
+from mask2former.data.sources import FileSlice, InMemory
 from mask2former.masks.rle import encode_mask, rle_area
 
 Layout: TypeAlias = Literal["objects", "boxes", "pairs", "raw", "semantic"]
@@ -251,25 +251,7 @@ def _object_classes(
 
 
 def _png(content: bytes | memoryview, span: tuple[int, int], where: str) -> NDArray[np.int64]:
-    return read_label_map(_Held(take(content, span), where)).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A file in memory."""
-
-    content: bytes
-    where: str
-
-    @property
-    def name(self) -> str:
-        return self.where
-
-    def __str__(self) -> str:
-        return self.where
-
-    def read_bytes(self) -> bytes:
-        return self.content
+    return read_label_map(InMemory("map.png", where, take(content, span))).astype(np.int64)
 
 
 def _size(record: Record) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """A file that is written once from front to end, and its hash."""
 
 import hashlib
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,10 @@ class HashedFile:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with self._file:
+            if error is None:  # on the disk before it gets its name
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def write(self, content: bytes) -> int:
         self._hash.update(content)

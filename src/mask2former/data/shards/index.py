@@ -47,8 +47,8 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split."""
+class SplitShards:
+    """The shards of one split."""
 
     shards: tuple[Shard, ...]
     notes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Index:
     """All of `index.json`."""
 
     description: Description
-    splits: dict[str, Split]
+    splits: dict[str, SplitShards]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def read_index(folder: Path) -> Index | None:
     description = read_description(content, path)
     try:
         splits = {
-            name: Split(tuple(Shard(**s) for s in split["shards"]), tuple(split["notes"]))
+            name: SplitShards(tuple(Shard(**s) for s in split["shards"]), tuple(split["notes"]))
             for name, split in content["splits"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -150,6 +150,14 @@ def read_index(folder: Path) -> Index | None:
             f"the shards"
         ) from error
     return Index(description, splits)
+
+
+def known_index(folder: Path) -> Index | None:
+    """The same, but none if it cannot be read, which is told by whoever needs it."""
+    try:
+        return read_index(folder)
+    except (ValueError, OSError):
+        return None
 
 
 def read_json(path: Path) -> Any:

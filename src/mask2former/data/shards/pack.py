@@ -1,8 +1,6 @@
 """Pack data sets into shards: in parallel, and on from where a stopped run was."""
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -12,7 +10,7 @@ from mask2former.data.shards.index import (
     Description,
     Index,
     Shard,
-    Split,
+    SplitShards,
     description_as_json,
     read_rows,
     row_of,
@@ -20,13 +18,14 @@ from mask2former.data.shards.index import (
     write_index,
     write_rows,
 )
-from mask2former.data.shards.label_map import NAMES as LABEL_MAP_NAMES
-from mask2former.data.shards.label_map import write_label_map
+from mask2former.data.shards.pbtxt import NAMES as LABEL_MAP_NAMES
+from mask2former.data.shards.pbtxt import write_pbtxt
 from mask2former.data.shards.plan import Plan, keep_plan, packing_order
 from mask2former.data.shards.samples import make_sample
 from mask2former.data.shards.tar import TarShard
 from mask2former.data.shards.tf_shard import TFRecordShard
-from mask2former.files import replacing
+from mask2former.files import replacing, unfinished_path, usable_folder
+from mask2former.processes import in_order
 
 Progress: TypeAlias = Callable[[Iterable[str], int], Iterable[str]]
 """Passes on the names of shards as they are finished; knows how many will come."""
@@ -46,10 +45,10 @@ def pack(
     plan: Plan,
     folder: Path,
     *,
-    workers: int = 1,
+    workers: int = 0,
     progress: Progress | None = None,
 ) -> Index:
-    """Write every shard that is not there yet, then the index.
+    """Write every shard that is not there yet, or was cut off since, then the index.
 
     A shard gets its name when it is complete. Images keep their bytes.
 
@@ -57,30 +56,31 @@ def pack(
         datasets: By split, as the plan was made from.
         plan: From `make_plan`.
         folder: New, or begun with the same plan.
-        workers: Processes; 1 packs in this one.
+        workers: Processes beside this one; 0 packs in this one.
         progress: Shows how far it is.
 
     Raises:
         FileNotFoundError: A file of the data set is missing.
         ValueError: The folder holds something else, or a file of the data set is damaged.
     """
+    folder = usable_folder(folder)
     keep_plan(folder, plan)
     jobs = [
         job
         for split in plan.splits
         for job in _jobs(split, datasets[split], plan)
-        if not ((folder / job.name).is_file() and rows_path(folder, job.name).is_file())
+        if not _is_finished(folder, job.name)
     ]
-    finished = _write_all(datasets, plan.description, folder, jobs, workers)
+    finished = _write_all(dict(datasets), plan.description, folder, jobs, workers)
     for _ in finished if progress is None else progress(finished, len(jobs)):
         pass
     splits = {
-        name: Split(tuple(read_rows(folder, shard)[0] for shard in split.names), split.notes)
+        name: SplitShards(tuple(read_rows(folder, shard)[0] for shard in split.names), split.notes)
         for name, split in plan.splits.items()
     }
     if plan.description.kind == "tfrecord":
         with replacing(folder / LABEL_MAP_NAMES[0]) as path:
-            write_label_map(path, plan.description.classes)
+            write_pbtxt(path, plan.description.classes)
     index = Index(plan.description, splits)
     write_index(folder, index)
     return index
@@ -94,31 +94,35 @@ def _jobs(split: str, dataset: Dataset, plan: Plan) -> Iterator[Job]:
         start = end
 
 
+def _is_finished(folder: Path, name: str) -> bool:
+    """Whether a shard is as it was written, by its size."""
+    path = folder / name
+    if not (path.is_file() and rows_path(folder, name).is_file()):
+        return False
+    try:
+        shard, _ = read_rows(folder, name)
+    except ValueError:
+        return False
+    return path.stat().st_size == shard.bytes
+
+
 def _write_all(
-    datasets: Mapping[str, Dataset],
+    datasets: dict[str, Dataset],
     description: Description,
     folder: Path,
     jobs: list[Job],
     workers: int,
 ) -> Iterator[str]:
     """Names of the shards as they are finished."""
-    if workers <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield write_shard(datasets[job.split], description, folder, job)
-        return
-    # spawned, not forked: a fork copies locks that threads of this process may hold
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)), context, _start_worker, (dict(datasets), description, folder)
-    ) as pool:
-        futures = [pool.submit(_work, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except ValueError as error:  # without the traceback of the other process
-            raise ValueError(str(error)) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    num_processes = min(workers, len(jobs)) if len(jobs) > 1 else 0
+    initargs = (datasets, description, folder)
+    try:
+        yield from in_order(
+            _work, jobs, num_processes, initializer=_start_worker, initargs=initargs
+        )
+    finally:
+        for job in jobs:  # of processes that were ended
+            unfinished_path(folder / job.name).unlink(missing_ok=True)
 
 
 def write_shard(dataset: Dataset, description: Description, folder: Path, job: Job) -> str:

@@ -24,6 +24,7 @@ from mask2former.data.shards.index import (
     description_as_json,
     read_json,
 )
+from mask2former.data.shards.samples import key_of
 from mask2former.data.sources import FileSlice
 from mask2former.files import replacing
 
@@ -52,11 +53,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """What planning looks up of each record."""
+class Measured:
+    """What planning looks up of the records of a split."""
 
     bytes: NDArray[np.int64]
+    """Of each record, about."""
     fingerprint: str
+    """Of what would show that something has changed."""
 
 
 def make_plan(
@@ -77,8 +80,8 @@ def make_plan(
         shard_bytes: Size aimed at, if no number is given; in bytes.
 
     Raises:
-        ValueError: The splits have different classes or tasks, a split is empty, or a number is
-            too small.
+        ValueError: The splits have different classes or tasks, a split is empty, two of its images
+            would have one name in a shard, or a number is too small.
     """
     _check_sizes(num_shards, shard_bytes)
     descriptions = {name: describe(dataset, kind) for name, dataset in datasets.items()}
@@ -91,6 +94,7 @@ def make_plan(
             )
         if not datasets[name].records:
             raise ValueError(f"split {name} has no images; take it away or add some")
+        _check_keys(name, datasets[name].records)
     splits = {
         name: _plan_split(name, dataset, kind, num_shards, shard_bytes)
         for name, dataset in datasets.items()
@@ -109,7 +113,7 @@ def packing_order(records: Sequence[Record]) -> list[list[int]]:
 
 
 def keep_plan(folder: Path, plan: Plan) -> None:
-    """Write the plan to a new folder, or see that the folder was begun with the same one.
+    """Write the plan to an empty folder, or see that the folder was begun with the same one.
 
     Raises:
         ValueError: The folder holds something else.
@@ -124,9 +128,9 @@ def keep_plan(folder: Path, plan: Plan) -> None:
                 f"on, or another folder"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if any(entry.name != ROWS_FOLDER for entry in folder.iterdir()):
         raise ValueError(f"{folder} exists and holds no shards that were begun; give a new folder")
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -153,12 +157,24 @@ def _check_sizes(num_shards: int | None, shard_bytes: int | None) -> None:
         raise ValueError(f"shards of {shard_bytes} bytes cannot hold anything; give 1 or more")
 
 
+def _check_keys(split: str, records: Sequence[Record]) -> None:
+    images: dict[str, Record] = {}
+    for record in records:
+        other = images.setdefault(key_of(record), record)
+        if other is not record:
+            raise ValueError(
+                f"split {split}: {other.image} and {record.image} would both be called "
+                f"{key_of(record)} in a shard (ids {other.image_id!r} and {record.image_id!r}); "
+                f"give each image an id of its own"
+            )
+
+
 def _plan_split(
     name: str, dataset: Dataset, kind: Kind, num_shards: int | None, shard_bytes: int | None
 ) -> SplitPlan:
     units = packing_order(dataset.records)
-    weights = _weigh(dataset)
-    sizes = np.array([weights.bytes[unit].sum() for unit in units])
+    measured = _measure(dataset)
+    sizes = np.array([measured.bytes[unit].sum() for unit in units])
     if num_shards is None:
         assert shard_bytes is not None, "_check_sizes"
         num_shards = -(-int(sizes.sum()) // shard_bytes)
@@ -166,7 +182,7 @@ def _plan_split(
     record_ends = np.cumsum([len(unit) for unit in units])
     ends = tuple(int(record_ends[end - 1]) for end in unit_ends)
     names = tuple(NAMES[kind].format(split=name, i=i, count=len(ends)) for i in range(len(ends)))
-    return SplitPlan(weights.fingerprint, ends, names, dataset.notes)
+    return SplitPlan(measured.fingerprint, ends, names, dataset.notes)
 
 
 def _share_out(sizes: NDArray[np.int64], num_shards: int) -> list[int]:
@@ -181,8 +197,7 @@ def _share_out(sizes: NDArray[np.int64], num_shards: int) -> list[int]:
     return ends
 
 
-def _weigh(dataset: Dataset) -> Weights:
-    """About how many bytes a record takes, and what would show that something has changed."""
+def _measure(dataset: Dataset) -> Measured:
     fingerprint, sizes = hashlib.sha256(), []
     for record in dataset.records:
         annotation = pickle.dumps(record.annotation, protocol=4)
@@ -199,7 +214,7 @@ def _weigh(dataset: Dataset) -> Weights:
         elif not isinstance(record.image, Path):
             size += len(record.image.read_bytes())
         sizes.append(size)
-    return Weights(np.array(sizes, np.int64), fingerprint.hexdigest())
+    return Measured(np.array(sizes, np.int64), fingerprint.hexdigest())
 
 
 def _files_of(record: Record) -> Iterator[Path]:

@@ -5,7 +5,8 @@ The JSON speaks COCO's language, with the category ids of the data set's own fil
 - always: `image_id`, `file_name`, `height`, `width`, `num_objects`, `group`, `frame`, `position`
   (place in the split, from 0)
 - objects: `annotations`, each with `category_id`, `iscrowd`, `area`, `track_id` and
-  `segmentation`, which is polygons or a compressed run-length encoding
+  `segmentation`, which is polygons or a compressed run-length encoding; where there are any,
+  `ignored_regions`: such segmentations of regions that are nobody's
 - an id map `seg`: `segments_info`, each with `id`, `category_id`, `iscrowd`
 - a class per pixel apart from objects, `sem`: `semantic_info`, as `segments_info`
 """
@@ -24,15 +25,23 @@ from mask2former.data.annotations import (
     Instance,
     Instances,
     Layered,
+    Mask,
     SegmentLabel,
     SegmentMap,
+    annotation_size,
 )
 from mask2former.data.dataset import Record
-from mask2former.data.images import IMAGE_SUFFIXES, read_label_map, read_panoptic_ids
+from mask2former.data.images import (
+    IMAGE_SUFFIXES,
+    read_image,
+    read_image_size,
+    read_label_map,
+    read_panoptic_ids,
+)
 from mask2former.data.shards.png import as_png
-from mask2former.data.sources import FileSlice
+from mask2former.data.sources import FileSlice, InMemory, Source
 from mask2former.masks.id_maps import MAX_ID, ids_to_rgb
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area
 
 Part: TypeAlias = tuple[int, int]
@@ -51,6 +60,10 @@ STARTS = {
     b"II*\0": ".tif",
     b"MM\0*": ".tif",
 }
+
+
+ENDS = (b"\xff\xd9", b"\0\0\0\0IEND\xaeB`\x82")
+"""The last bytes of whole JPEG and PNG files."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +108,12 @@ def make_sample(
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is empty or damaged, or ids are too large for a PNG.
+        ValueError: A file is damaged, an image is of another size than its annotations, or ids are
+            too large for a PNG.
     """
-    image = record.image.read_bytes()
-    if not image:
-        raise ValueError(f"{record.image} is empty; replace it or take it out of the data set")
     annotations = decode(record)
-    height, width = size_of(annotations)
+    height, width = annotation_size(annotations)
+    image = _read_image_file(record.image, (height, width))
     record = replace(record, height=record.height or height, width=record.width or width)
     content, maps = _annotation_parts(annotations, category_ids, record)
     return Sample(
@@ -115,20 +127,24 @@ def make_sample(
     )
 
 
+def _read_image_file(source: Source, annotated_size: tuple[int, int]) -> bytes:
+    """The bytes of an image of the size of its annotations.
+
+    Pixels are decoded only where the end of the file does not show that it is whole.
+    """
+    size = read_image_size(source)
+    content = source.read_bytes()
+    if size != annotated_size or not content.endswith(ENDS):
+        # says what is wrong, unless the camera's orientation tag explains the size
+        read_image(InMemory(source.name, str(source), content), annotated_size)
+    return content
+
+
 def key_of(record: Record) -> str:
     """The image id, or video/frame; what WebDataset takes for a suffix is escaped."""
     if record.group is None or record.frame is None:
         return _escaped(str(record.image_id))
     return f"{_escaped(record.group)}/{record.frame:06d}"
-
-
-def size_of(annotations: AsRead) -> tuple[int, int]:
-    """(height, width) in pixels."""
-    if isinstance(annotations, Layered):
-        return size_of(annotations.semantic)
-    if isinstance(annotations, Instances):
-        return annotations.height, annotations.width
-    return annotations.ids.shape[0], annotations.ids.shape[1]
 
 
 @dataclass(frozen=True)
@@ -195,19 +211,21 @@ def _instances(content: dict[str, Any], class_ids: dict[int, int]) -> Instances:
     height, width = content["height"], content["width"]
     items = []
     for entry in content["annotations"]:
-        segmentation = entry["segmentation"]
-        if isinstance(segmentation, dict):
-            mask = canonical_rle(segmentation, height, width)
-        else:
-            mask = tuple(np.asarray(part, np.float64).reshape(-1, 2) for part in segmentation)
+        mask = _mask(entry["segmentation"], height, width)
         crowd = bool(entry.get("iscrowd", 0))
         class_id = class_ids[entry["category_id"]]
         area = entry.get("area")
         if area is None:  # other writers leave it out
-            rle = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-            area = rle_area(rle)
+            area = rle_area(mask_to_rle(mask, height, width))
         items.append(Instance(class_id, mask, crowd, float(area), entry.get("track_id")))
-    return Instances(height, width, tuple(items))
+    ignored = tuple(_mask(region, height, width) for region in content.get("ignored_regions", ()))
+    return Instances(height, width, tuple(items), ignored)
+
+
+def _mask(segmentation: dict | list, height: int, width: int) -> Mask:
+    if isinstance(segmentation, dict):
+        return canonical_rle(segmentation, height, width)
+    return tuple(np.asarray(part, np.float64).reshape(-1, 2) for part in segmentation)
 
 
 def _segments(entries: list[dict], class_ids: dict[int, int]) -> tuple[SegmentLabel, ...]:
@@ -248,7 +266,12 @@ def _annotation_parts(
     if isinstance(annotations, SegmentMap):
         entries = _segment_entries(annotations, category_ids)
         return {"segments_info": entries}, {SEG: _ids_as_png(annotations.ids, record)}
-    return {"annotations": [_object_entry(item, category_ids) for item in annotations.items]}, {}
+    content: dict[str, Any] = {
+        "annotations": [_object_entry(item, category_ids) for item in annotations.items]
+    }
+    if annotations.ignored:
+        content["ignored_regions"] = [_segmentation(mask) for mask in annotations.ignored]
+    return content, {}
 
 
 def _object_entry(item: Instance, category_ids: Sequence[int]) -> dict[str, Any]:
@@ -256,11 +279,15 @@ def _object_entry(item: Instance, category_ids: Sequence[int]) -> dict[str, Any]
         "category_id": category_ids[item.class_id],
         "iscrowd": int(item.is_crowd),
         "area": item.area,
-        "segmentation": {"size": item.mask["size"], "counts": item.mask["counts"].decode("ascii")}
-        if isinstance(item.mask, dict)
-        else [part.ravel().tolist() for part in item.mask],
+        "segmentation": _segmentation(item.mask),
     }
     return entry if item.track_id is None else entry | {"track_id": item.track_id}
+
+
+def _segmentation(mask: Mask) -> dict | list:
+    if isinstance(mask, dict):
+        return {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+    return [part.ravel().tolist() for part in mask]
 
 
 def _segment_entries(annotations: SegmentMap, category_ids: Sequence[int]) -> list[dict[str, int]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mask2former.data.annotations import Instance, Instances, Layered, SegmentMap
+from mask2former.data.annotations import Instances, Layered, SegmentMap
 from mask2former.data.shards.hashed import HashedFile
 from mask2former.data.shards.png import as_png
 from mask2former.data.shards.samples import (
@@ -29,7 +29,7 @@ from mask2former.data.shards.samples import (
 from mask2former.data.shards.tf_example import Feature, decode_example, encode_example
 from mask2former.data.shards.tf_record import HEADER, frame, records_of
 from mask2former.masks.id_maps import compact_ids
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import decode_rle, rle_box
 from mask2former.types import Classes
 
@@ -123,7 +123,7 @@ def features_of(sample: Sample, classes: Classes) -> dict[str, Feature]:
 
 def _object_features(annotations: Instances, classes: Classes) -> dict[str, Feature]:
     items, size = annotations.items, (annotations.height, annotations.width)
-    rles = [_rle(item, *size) for item in items]
+    rles = [mask_to_rle(item.mask, *size) for item in items]
     boxes = np.array([rle_box(rle) for rle in rles], np.float64).reshape(-1, 4)
     low = boxes[:, :2] / size[::-1]
     high = (boxes[:, :2] + boxes[:, 2:]) / size[::-1]
@@ -176,10 +176,6 @@ def ignored_category(classes: Classes) -> int:
         )
     largest_byte = int(np.iinfo(np.uint8).max)
     return 0 if 0 not in ids else largest_byte if max(ids) < largest_byte else MAX_CATEGORY + 1
-
-
-def _rle(item: Instance, height: int, width: int) -> dict:
-    return item.mask if isinstance(item.mask, dict) else polygons_to_rle(item.mask, height, width)
 
 
 def _as_smallest_png(values: NDArray[np.int64]) -> bytes:

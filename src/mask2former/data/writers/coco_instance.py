@@ -6,17 +6,18 @@ become run lengths.
 
 from functools import partial
 
-from mask2former.data.annotations import Annotations, Instance
+from mask2former.data.annotations import Annotations, Instance, annotation_size
+from mask2former.data.formats.coco_instance import FORMAT
 from mask2former.data.writers.coco_json import (
     category_entries,
     coco_layout,
     image_entry,
     write_json,
 )
-from mask2former.data.writers.conversion import Conversion, Item, size_of
+from mask2former.data.writers.conversion import Conversion, Item
 from mask2former.data.writers.losses import Losses
 from mask2former.data.writers.objects import as_objects
-from mask2former.data.writers.telling import tell_stuff
+from mask2former.data.writers.telling import tell_ignored, tell_stuff
 from mask2former.masks.rle import rle_box
 from mask2former.tasks import Task
 
@@ -36,6 +37,12 @@ def write(conversion: Conversion) -> None:
         numbered = annotations[item.split]
         for entry in objects:
             numbered.append({"id": len(numbered) + 1, "image_id": item.image_id, **entry})
+    if any(source.format == FORMAT.name for source in conversion.sources.values()):
+        conversion.losses.add(
+            "annotation ids",
+            "objects are numbered from 1 in each split, whatever ids their annotations had",
+            sum(map(len, annotations.values())),
+        )
     for split in conversion.splits:
         content = {
             "images": images[split],
@@ -53,8 +60,9 @@ def describe_objects(
     category_ids: tuple[int, ...],
 ) -> tuple[tuple[int, int], list[dict]]:
     """The size of an image and the entries of its objects, without ids."""
-    objects = as_objects(annotations, losses).items
-    return size_of(annotations), [_entry(one, category_ids) for one in objects]
+    objects = as_objects(annotations, losses)
+    tell_ignored(objects, losses)
+    return annotation_size(annotations), [_entry(one, category_ids) for one in objects.items]
 
 
 def _entry(item: Instance, category_ids: tuple[int, ...]) -> dict:

@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mask2former.data.annotations import Annotations, SegmentMap
+from mask2former.data.annotations import Annotations, SegmentMap, annotation_size
 from mask2former.data.writers.coco_json import (
     category_entries,
     coco_layout,
     image_entry,
     write_json,
 )
-from mask2former.data.writers.conversion import Conversion, Item, size_of
+from mask2former.data.writers.conversion import Conversion, Item
 from mask2former.data.writers.losses import Losses
 from mask2former.masks.id_maps import MAX_ID, compact_ids, ids_to_rgb
 from mask2former.tasks import Task
@@ -75,7 +75,8 @@ def write_segments(
     path = folder / f"panoptic_{item.split}" / f"{item.stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(ids_to_rgb(np.array([0, *ids], np.int32)[compact])).save(path)
-    return size_of(annotations), {"file_name": f"{item.stem}.png", "segments_info": segments}
+    entry = {"file_name": f"{item.stem}.png", "segments_info": segments}
+    return annotation_size(annotations), entry
 
 
 def _number_segments(annotations: SegmentMap) -> tuple[np.ndarray, list[int], list[int]]:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from mask2former.data.annotations import Annotations, AsRead, Instances
+from mask2former.data.annotations import Annotations, AsRead, annotation_size
 from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.writers.losses import Losses
-from mask2former.data.writers.names import base_name
+from mask2former.data.writers.names import base_name, listable
 from mask2former.data.writers.placing import ImageMode, place_image
-from mask2former.data.writers.processes import in_order
 from mask2former.data.writers.telling import tell_flattening, tell_unlabelled
+from mask2former.processes import in_order
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
@@ -68,6 +68,8 @@ class Conversion:
     workers: int = 0
     """Processes beside this one; 0 works in this one."""
     losses: Losses = field(default_factory=Losses)
+    notes: list[str] = field(default_factory=list)
+    """How the data set was understood; a writer may say it as its files do."""
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, _: items
     """Shows items as they pass, given their number."""
 
@@ -95,19 +97,31 @@ class Conversion:
             ValueError: Something is wrong with an image or its annotations.
             OSError: A file cannot be read or written.
         """
-        renamed = sum(
-            PurePosixPath(name).name != base_name(record.image)
-            for split, dataset in self.splits.items()
-            for name, record in zip(layout.names[split], dataset.records, strict=True)
-        )
-        self.losses.add("file names", "images are renamed: two would share a name", renamed)
+        self._tell_renaming(layout)
         total = sum(map(len, self.splits.values()))
         yield from self.progress(self._described(layout, describe), total)
+
+    def _tell_renaming(self, layout: Layout) -> None:
+        bases = [
+            (base_name(record.image), PurePosixPath(name).name)
+            for split, dataset in self.splits.items()
+            for name, record in zip(layout.names[split], dataset.records, strict=True)
+        ]
+        unlistable = sum(listable(before) != before for before, _ in bases)
+        self.losses.add(
+            "file names",
+            "images are renamed: line breaks and blanks around names break lists of names",
+            unlistable,
+        )
+        shared = sum(listable(before) != after for before, after in bases)
+        self.losses.add("file names", "images are renamed: two would share a name", shared)
 
     def _described(
         self, layout: Layout, describe: Callable[[Item, Annotations, Losses], T]
     ) -> Iterator[tuple[Item, T]]:
-        for items, (results, losses) in in_order(self._calls(layout, describe), self.workers):
+        calls, again = tee(self._calls(layout, describe))
+        found = in_order(_work_on, calls, self.workers)
+        for (_, items), (results, losses) in zip(again, found, strict=True):
             self.losses.merge(losses)
             yield from zip(items, results, strict=True)
 
@@ -135,6 +149,11 @@ class Conversion:
                 yield work, chunk
 
 
+def _work_on(call: tuple["_Work[T]", list[Item]]) -> tuple[list[T], Losses]:
+    work, items = call
+    return work(items)
+
+
 @dataclass(frozen=True)
 class _Work(Generic[T]):
     """What a process does with some images."""
@@ -158,13 +177,5 @@ class _Work(Generic[T]):
         if not self.holds_unlabelled:
             tell_unlabelled(annotations, losses)
         target = self.image_folder / item.file_name
-        place_image(item.record, target, self.images, size_of(annotations), losses)
+        place_image(item.record, target, self.images, annotation_size(annotations), losses)
         return self.describe(item, annotations, losses)
-
-
-def size_of(annotations: Annotations) -> tuple[int, int]:
-    """(height, width) in pixels."""
-    if isinstance(annotations, Instances):
-        return annotations.height, annotations.width
-    height, width = annotations.ids.shape
-    return height, width

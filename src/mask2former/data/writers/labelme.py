@@ -1,7 +1,8 @@
 """LabelMe: a JSON file of polygons beside every image, in a folder for each split.
 
-The parts of an object share a `group_id`; holes are reached by a line there and back. Crowds are
-labelled `__ignore__`, which is how LabelMe's own converters leave pixels unscored.
+The parts of an object share a `group_id`; holes are reached by a line there and back. Crowds and
+ignored regions are labelled `__ignore__`, which is how LabelMe's own converters leave pixels
+unscored.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mask2former.data.annotations import Annotations, Instance
+from mask2former.data.annotations import Annotations, Mask
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.formats.labelme_shapes import (
     BACKGROUND_LABEL,
@@ -24,8 +25,8 @@ from mask2former.data.formats.labelme_shapes import (
 from mask2former.data.writers.coco_json import write_json
 from mask2former.data.writers.conversion import Conversion, Item, Layout
 from mask2former.data.writers.losses import Losses
-from mask2former.data.writers.names import file_names
-from mask2former.data.writers.objects import as_objects, polygons_of, rle_of
+from mask2former.data.writers.names import class_labels, file_names
+from mask2former.data.writers.objects import as_objects, polygons_of
 from mask2former.data.writers.split_names import found_names
 from mask2former.data.writers.telling import (
     tell_areas,
@@ -33,7 +34,7 @@ from mask2former.data.writers.telling import (
     tell_stuff,
 )
 from mask2former.masks.contours import mask_outlines
-from mask2former.masks.polygons import Polygons, polygons_to_rle
+from mask2former.masks.polygons import Polygons, mask_to_rle
 from mask2former.masks.rle import decode_rle
 from mask2former.tasks import Task
 
@@ -52,9 +53,7 @@ def write(conversion: Conversion) -> None:
     classes, losses = conversion.classes, conversion.losses
     tell_stuff(classes, losses)
     tell_renumbering(classes, range(1, len(classes) + 1), losses)
-    labels = unique_labels(classes.names)
-    renamed = sum(a != b for a, b in zip(labels, classes.names, strict=True))
-    losses.add("class names", "classes are renamed: labels tell classes apart", renamed)
+    labels = class_labels(classes.names, SPECIAL_LABELS, losses)
     splits = found_names(conversion.splits, losses)
     folders = {split: "" if name == WHOLE else name for split, name in splits.items()}
     layout = Layout(names=file_names(conversion.splits, "nested"), image_folders=folders)
@@ -73,21 +72,26 @@ def write_shapes(
     *,
     folder: Path,
     folders: dict[str, str],
-    labels: tuple[str, ...],
+    labels: Sequence[str],
 ) -> None:
     """Write the JSON file of an image."""
     objects = as_objects(annotations, losses)
     tell_areas(objects, losses)
     height, width = objects.height, objects.width
     shapes = []
-    for group, one in enumerate(objects.items, start=1):
-        parts = _parts(one, height, width, losses)
+    # what is to be ignored cuts the objects that stand before it, and crowds lie below all
+    items = sorted(objects.items, key=lambda one: not one.is_crowd)
+    for group, one in enumerate(items, start=1):
+        parts = _parts(one.mask, height, width, losses)
+        label = labels[one.class_id]
         if one.is_crowd:
             losses.add("crowd flags", "crowds are labelled to be ignored and are no objects")
-        shapes += [
-            _shape(part, labels[one.class_id], one.is_crowd, group if len(parts) > 1 else None)
-            for part in parts
-        ]
+            shapes += [_shape(part, IGNORED_LABEL, f"crowd of {label}") for part in parts]
+        else:
+            number = group if len(parts) > 1 else None
+            shapes += [_shape(part, label, group=number) for part in parts]
+    regions = [part for mask in objects.ignored for part in _parts(mask, height, width, losses)]
+    shapes += [_shape(part, IGNORED_LABEL) for part in regions]
     content = {
         "version": VERSION,
         "flags": {},
@@ -100,31 +104,17 @@ def write_shapes(
     write_json(folder / folders[item.split] / f"{item.stem}.json", content)
 
 
-def unique_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """A label for each class, which is no other's and has no meaning of its own to LabelMe."""
-    labels: list[str] = []
-    for name in names:
-        plain = name.strip() or "class"
-        plain = plain.strip("_") if plain in SPECIAL_LABELS else plain
-        label, number = plain, 1
-        while label in labels:
-            number += 1
-            label = f"{plain} ({number})"
-        labels.append(label)
-    return tuple(labels)
-
-
-def _parts(item: Instance, height: int, width: int, losses: Losses) -> Polygons:
-    """Polygons that are read as the mask of the object again."""
-    polygons = polygons_of(item)
-    rle = rle_of(item, height, width)
-    if isinstance(item.mask, tuple) and not _is_read_as(polygons, rle, height, width):
+def _parts(mask: Mask, height: int, width: int, losses: Losses) -> Polygons:
+    """Polygons that are read as the same mask again."""
+    polygons = polygons_of(mask)
+    rle = mask_to_rle(mask, height, width)
+    if isinstance(mask, tuple) and not _is_read_as(polygons, rle, height, width):
         losses.add(
             "vertices",
             "objects whose polygons would be read otherwise are outlined along pixel edges",
         )
         polygons = mask_outlines(decode_rle(rle))
-    elif isinstance(item.mask, dict):
+    elif isinstance(mask, dict):
         losses.add("vertices", "masks are outlined along pixel edges, which fill to the same mask")
     losses.add("empty masks", "objects without a pixel are left out", int(not polygons))
     return polygons
@@ -137,16 +127,17 @@ def _is_read_as(polygons: Polygons, rle: dict, height: int, width: int) -> bool:
     if len(polygons) == 1:
         return True
     mask = object_mask([Part(np.asarray(points)) for points in polygons], height, width)
-    read = mask if isinstance(mask, dict) else polygons_to_rle(mask, height, width)
-    return np.array_equal(decode_rle(read), decode_rle(rle))
+    return np.array_equal(decode_rle(mask_to_rle(mask, height, width)), decode_rle(rle))
 
 
-def _shape(points: np.ndarray, label: str, is_crowd: bool, group: int | None) -> dict:
+def _shape(
+    points: np.ndarray, label: str, description: str = "", *, group: int | None = None
+) -> dict:
     return {
-        "label": IGNORED_LABEL if is_crowd else label,
+        "label": label,
         "points": points.tolist(),
         "group_id": group,
-        "description": f"crowd of {label}" if is_crowd else "",
+        "description": description,
         "shape_type": "polygon",
         "flags": {},
         "mask": None,

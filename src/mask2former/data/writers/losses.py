@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 LossKind: TypeAlias = Literal[
+    "annotation ids",
     "areas",
     "bits",
     "category ids",
@@ -15,6 +16,8 @@ LossKind: TypeAlias = Literal[
     "hard links",
     "hidden objects",
     "hidden pixels",
+    "ignored pixels",
+    "ignored regions",
     "image ids",
     "image information",
     "images",
@@ -23,6 +26,7 @@ LossKind: TypeAlias = Literal[
     "parts",
     "splits",
     "stuff",
+    "supercategories",
     "too many objects",
     "track ids",
     "unlabelled pixels",

@@ -1,9 +1,9 @@
 """Annotations of any kind as objects with masks of their own."""
 
-from mask2former.data.annotations import Annotations, Instance, Instances, SegmentMap
+from mask2former.data.annotations import Annotations, Instance, Instances, Mask, SegmentMap
 from mask2former.data.writers.losses import Losses
 from mask2former.masks.contours import mask_outlines
-from mask2former.masks.polygons import Polygons, polygons_to_rle
+from mask2former.masks.polygons import Polygons
 from mask2former.masks.rle import decode_rle, encode_mask, rle_area
 
 
@@ -26,18 +26,9 @@ def as_objects(annotations: Annotations, losses: Losses) -> Instances:
     return Instances(height, width, items)
 
 
-def rle_of(item: Instance, height: int, width: int) -> dict:
-    """The mask of an object in an image of that size as an RLE."""
-    if isinstance(item.mask, dict):
-        return item.mask
-    return polygons_to_rle(item.mask, height, width)
-
-
-def polygons_of(item: Instance) -> Polygons:
-    """The polygons of an object: its own, or the outlines of its mask along pixel edges."""
-    if isinstance(item.mask, dict):
-        return mask_outlines(decode_rle(item.mask))
-    return item.mask
+def polygons_of(mask: Mask) -> Polygons:
+    """The polygons of a mask, or else its outlines along pixel edges."""
+    return mask_outlines(decode_rle(mask)) if isinstance(mask, dict) else mask
 
 
 def _segment_objects(annotations: SegmentMap) -> list[Instance]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mask2former.data.annotations import Annotations, SegmentMap
+from mask2former.data.annotations import Annotations, SegmentMap, annotation_size
 from mask2former.data.formats.voc import voc_palette
 from mask2former.data.writers.coco_json import (
     category_entries,
@@ -24,7 +24,7 @@ from mask2former.data.writers.coco_json import (
     write_json,
     write_json_list,
 )
-from mask2former.data.writers.conversion import Conversion, Item, size_of
+from mask2former.data.writers.conversion import Conversion, Item
 from mask2former.data.writers.losses import Losses
 from mask2former.data.writers.telling import tell_renumbering
 from mask2former.masks.id_maps import compact_ids
@@ -103,4 +103,4 @@ def write_channels(
     path = folder / f"panoptic_2ch_{item.split}" / f"{item.stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.array(table, np.uint8)[compact]).save(path)
-    return size_of(annotations)
+    return annotation_size(annotations)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import struct
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -55,12 +54,10 @@ def place_image(
         try:
             os.link(source.resolve(), target)
         except OSError:
-            shutil.copyfile(source, target)
+            target.write_bytes(source.read_bytes())
             losses.add(
                 "hard links", "images lie on another file system or allow no links: copied instead"
             )
-    elif isinstance(source, Path):
-        shutil.copyfile(source, target)
     else:
         target.write_bytes(source.read_bytes())
         if mode == "link":

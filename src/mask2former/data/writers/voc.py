@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mask2former.data.annotations import Annotations, SegmentMap
-from mask2former.data.derive import background_of
-from mask2former.data.formats.voc import BACKGROUND, VOID
+from mask2former.data.derive import UNLABELLED_NOTE, background_of
+from mask2former.data.formats.voc import BACKGROUND, IGNORED_NAME, VOID
 from mask2former.data.writers.conversion import Conversion, Item, Layout
 from mask2former.data.writers.losses import Losses
-from mask2former.data.writers.names import names_across_splits
+from mask2former.data.writers.names import class_labels, names_across_splits
 from mask2former.data.writers.png_masks import save_values
 from mask2former.data.writers.telling import tell_renumbering
 from mask2former.masks.id_maps import compact_ids
@@ -45,18 +45,23 @@ def write(conversion: Conversion) -> None:
         image_folders=dict.fromkeys(conversion.splits, "JPEGImages"),
         holds_unlabelled=True,
     )
+    # where objects alone were annotated, the rest was looked at and is background
+    is_looked_at = conversion.natural_task == "instance" and all(classes.is_thing)
+    if is_looked_at and UNLABELLED_NOTE in conversion.notes:
+        place = conversion.notes.index(UNLABELLED_NOTE)
+        conversion.notes[place] = "pixels of no object are background, which is value 0"
     describe = partial(
         write_masks,
         folder=conversion.folder,
         values=values,
         things=things,
-        # where objects alone were annotated, the rest was looked at and is background
-        unlabelled=0 if conversion.natural_task == "instance" and all(classes.is_thing) else VOID,
+        unlabelled=0 if is_looked_at else VOID,
     )
     stems: dict[str, list[str]] = {split: [] for split in conversion.splits}
     for item, _ in conversion.each(layout, describe):
         stems[item.split].append(item.stem)
-    names = dict(zip(values, classes.names, strict=True))
+    labels = class_labels(classes.names, (IGNORED_NAME,), conversion.losses)
+    names = dict(zip(values, labels, strict=True))
     names.setdefault(0, BACKGROUND)
     _write_lines(conversion.folder / "class_names.txt", [names[i] for i in sorted(names)])
     for split, some in stems.items():

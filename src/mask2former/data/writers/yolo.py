@@ -16,15 +16,16 @@ from mask2former.data.formats.yolo import SPLITS, label_path
 from mask2former.data.writers.conversion import Conversion, Item, Layout
 from mask2former.data.writers.losses import Losses
 from mask2former.data.writers.names import file_names
-from mask2former.data.writers.objects import as_objects, polygons_of, rle_of
+from mask2former.data.writers.objects import as_objects, polygons_of
 from mask2former.data.writers.split_names import found_names
 from mask2former.data.writers.telling import (
     tell_areas,
+    tell_ignored,
     tell_renumbering,
     tell_stuff,
 )
 from mask2former.masks.contours import join_polygons, mask_outlines
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle, polygons_to_rle
 from mask2former.masks.rle import decode_rle
 from mask2former.tasks import Task
 
@@ -70,6 +71,7 @@ def write_lines(
     """Write the text file of an image; without objects it is empty."""
     objects = as_objects(annotations, losses)
     tell_areas(objects, losses)
+    tell_ignored(objects, losses)
     height, width = objects.height, objects.width
     lines = []
     for one in objects.items:
@@ -91,8 +93,8 @@ def one_polygon(
     item: Instance, height: int, width: int, losses: Losses
 ) -> Float64[np.ndarray, "n 2"] | None:
     """A line within the image that fills to the mask of the object; none for an empty mask."""
-    rle = rle_of(item, height, width)
-    polygons = polygons_of(item)
+    rle = mask_to_rle(item.mask, height, width)
+    polygons = polygons_of(item.mask)
     if not polygons:
         return None
     joined = join_polygons(polygons)

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from mask2former.data.annotations import Annotations
+from mask2former.data.annotations import Annotations, annotation_size
 from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.writers.coco_json import category_entries, write_json
-from mask2former.data.writers.conversion import Conversion, Item, Layout, size_of
+from mask2former.data.writers.conversion import Conversion, Item, Layout
 from mask2former.data.writers.losses import Losses
 from mask2former.data.writers.names import file_names
-from mask2former.data.writers.objects import as_objects, rle_of
+from mask2former.data.writers.objects import as_objects
 from mask2former.data.writers.split_names import found_names
-from mask2former.data.writers.telling import tell_stuff
+from mask2former.data.writers.telling import tell_ignored, tell_stuff
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import rle_box
 from mask2former.tasks import Task
 
@@ -90,8 +91,10 @@ def describe_tracks(
     Raises:
         ValueError: An object has no track id.
     """
+    read = as_objects(annotations, losses)
+    tell_ignored(read, losses)
     objects = []
-    for one in as_objects(annotations, losses).items:
+    for one in read.items:
         if one.track_id is None:
             raise ValueError(
                 f"an object of {item.record.image} has no track id; youtube-vis follows objects "
@@ -99,9 +102,9 @@ def describe_tracks(
             )
         is_polygons = int(not isinstance(one.mask, dict))
         losses.add("vertices", "polygons are run lengths of the same masks", is_polygons)
-        rle = rle_of(one, *size_of(annotations))
+        rle = mask_to_rle(one.mask, *annotation_size(annotations))
         objects.append((one.track_id, one.class_id, one.is_crowd, rle, one.area))
-    return size_of(annotations), objects
+    return annotation_size(annotations), objects
 
 
 def _add_frame(

@@ -23,7 +23,7 @@ from mask2former.data.writers.conversion import Conversion
 from mask2former.data.writers.losses import Loss, Losses
 from mask2former.data.writers.placing import ImageMode
 from mask2former.data.writers.telling import tell_left_stuff
-from mask2former.files import unfinished_path
+from mask2former.files import naming, unfinished_path, usable_folder
 from mask2former.suggestions import did_you_mean
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -51,6 +51,7 @@ WRITERS = (
     Writer("youtube-vis", youtube_vis.TASKS, youtube_vis.write, holds_videos=True),
     Writer("panoptic-2ch", panoptic_2ch.TASKS, panoptic_2ch.write),
 )
+HAVE_SUPERCATEGORIES = ("coco-instance", "coco-panoptic", "coco-stuff", "youtube-vis")
 HOLD_MORE = ("coco-instance", "coco-panoptic", "coco-stuff", "youtube-vis", "labelme")
 """Formats whose files say more than the package reads."""
 
@@ -105,10 +106,12 @@ def convert(
     chosen = _choose_task(writer, datasets, task)
     splits = {split: for_task(dataset, chosen) for split, dataset in datasets.items()}
     _tell_of_formats(writer, datasets, chosen, images, losses)
-    with _complete_folder(output) as folder:
-        conversion = Conversion(folder, chosen, datasets, splits, images, workers, losses, progress)
+    notes = list(dict.fromkeys(note for dataset in splits.values() for note in dataset.notes))
+    with naming(output), _complete_folder(output) as folder:
+        conversion = Conversion(
+            folder, chosen, datasets, splits, images, workers, losses, notes, progress
+        )
         writer.write(conversion)
-    notes = [note for dataset in splits.values() for note in dataset.notes]
     return Converted(
         output=output,
         format=writer.name,
@@ -116,7 +119,7 @@ def convert(
         classes=conversion.classes,
         num_images={split: len(dataset) for split, dataset in splits.items()},
         losses=losses.found(),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(conversion.notes),
     )
 
 
@@ -183,6 +186,12 @@ def _tell_of_formats(
             "images lose what else their files may say of them, such as licences and dates",
             count,
         )
+    if first.format in HAVE_SUPERCATEGORIES:
+        losses.add(
+            "supercategories",
+            "classes lose the supercategory that their file may give them",
+            len(first.classes),
+        )
     if task == "instance" and first.tasks[0] != "instance":
         tell_left_stuff(first.classes, losses)
     if not writer.holds_videos:
@@ -206,12 +215,22 @@ def _complete_folder(output: Path) -> Iterator[Path]:
     """A folder to write to, which becomes `output` when all went well, else is taken away.
 
     Raises:
-        ValueError: There is something at `output`, or another conversion is on its way to it.
+        ValueError: There is something at `output`, it cannot be written to, or another conversion
+            is on its way to it.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.is_file():
+        raise ValueError(f"{output} is a file; give a new folder")
+    if output.is_dir() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty; give a new folder")
-    unfinished = unfinished_path(output.absolute())
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    # a link may lead to a folder that is not there yet
+    folder = usable_folder(output) if output.is_symlink() else output.absolute()
+    if folder.is_mount():
+        raise ValueError(
+            f"{output} is mounted here, so that no other folder can take its place; give a folder "
+            f"in it, such as {output / 'converted'}"
+        )
+    unfinished = unfinished_path(folder)
+    usable_folder(unfinished.parent)
     try:
         unfinished.mkdir()
     except FileExistsError as error:
@@ -221,8 +240,8 @@ def _complete_folder(output: Path) -> Iterator[Path]:
         ) from error
     try:
         yield unfinished
-        if output.exists():
-            output.rmdir()
-        unfinished.rename(output)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -12,14 +12,14 @@ _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "t": "\t"}
 
 
-def find_label_map(folder: Path) -> Path | None:
+def find_pbtxt(folder: Path) -> Path | None:
     """The label map of a folder: by its usual names, or the only `*.pbtxt`."""
     usual = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     others = sorted(folder.glob("*.pbtxt"))
     return usual or (others[0] if len(others) == 1 else None)
 
 
-def read_label_map(path: Path) -> dict[int, str]:
+def read_pbtxt(path: Path) -> dict[int, str]:
     """Names by id, ascending; a `display_name` goes before a `name`, as the COCO map wants it.
 
     Raises:
@@ -42,7 +42,7 @@ def read_label_map(path: Path) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def write_label_map(path: Path, classes: Classes) -> None:
+def write_pbtxt(path: Path, classes: Classes) -> None:
     """Write the classes as the Object Detection API reads them."""
     items = zip(classes.category_ids, classes.names, strict=True)
     text = "".join(f"item {{\n  id: {i}\n  name: {_quoted(name)}\n}}\n" for i, name in items)

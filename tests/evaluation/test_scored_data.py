@@ -1,0 +1,123 @@
+"""Which images of which folders a trained model is scored on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mask2former.config import Data
+from mask2former.config_io import compose_run
+from mask2former.data.dataset import Dataset
+from mask2former.evaluation.scored_data import open_scored_data
+from mask2former.inference.segmenter import TrainedOn
+from mask2former.training.loader import open_splits
+
+AUGMENTATION = {"crop": (32, 32), "short_sides": (32,)}
+
+
+def write_masks(folder: Path, count: int, split: str = "", road: str = "road") -> Path:
+    for place in ("images", "masks"):
+        (folder / place / split).mkdir(parents=True)
+    (folder / "classes.json").write_text(json.dumps(["sky", road]))
+    for i in range(count):
+        picture = Image.fromarray(np.resize(np.array([0, 1], np.uint8), (8, 10)))
+        picture.save(folder / "masks" / split / f"{i:02}.png")
+        picture.save(folder / "images" / split / f"{i:02}.png")
+    return folder
+
+
+def trained_on(data: Data) -> TrainedOn:
+    return TrainedOn(data.paths, data.format, data.split_fractions, data.train_split)
+
+
+def data_of(*folders: Path, **options: object) -> Data:
+    changes = {
+        "preset": "tiny",
+        "data": {"paths": folders, "augmentation": AUGMENTATION, **options},
+    }
+    return compose_run(changes, lambda: ("semantic",)).data
+
+
+def scored(*folders: Path, run: TrainedOn, split: str | None = None) -> Dataset:
+    return open_scored_data(folders, split, run, "semantic")
+
+
+def images(dataset: Dataset) -> set[str]:
+    return {str(record.image) for record in dataset.records}
+
+
+@pytest.mark.parametrize("split", ["", "val", "test"])
+@pytest.mark.parametrize("fractions", [None, (0.6, 0.4)])
+def test_the_images_that_a_run_held_out_are_found_again(tmp_path, split, fractions) -> None:
+    folder = write_masks(tmp_path / "set", 10, split)
+    data = data_of(folder, split_fractions=fractions)
+    validation = open_splits(data, "semantic").validation
+    assert validation is not None
+    again = folder / ".." / "set"
+    for folders in ((folder,), (again,), ()):
+        found = scored(*folders, run=trained_on(data))
+        assert {Path(image).name for image in images(found)} == {
+            Path(image).name for image in images(validation)
+        }
+        assert not [note for note in found.notes if "--split" in note]
+
+
+def test_a_neighbour_with_a_split_to_train_on_was_not_divided(tmp_path: Path) -> None:
+    folders = write_masks(tmp_path / "a", 10), write_masks(tmp_path / "b", 10, "train")
+    data = data_of(*folders)
+    validation = open_splits(data, "semantic").validation
+    assert validation is not None
+    found = scored(*folders, run=trained_on(data))
+    assert images(found) == images(validation)
+    assert f"{folders[1]} has no split 'val' and is not scored" in found.notes
+
+
+def test_other_data_are_scored_whole_unless_they_have_splits(tmp_path: Path) -> None:
+    run = TrainedOn((tmp_path / "gone",), split_fractions=(0.5, 0.5))
+    unsplit = write_masks(tmp_path / "unsplit", 4)
+    found = scored(unsplit, run=run)
+    assert len(found) == 4
+    assert found.notes[-1] == f"{unsplit} has no splits: all 4 images are scored"
+    assert len(scored(unsplit, run=run, split="all")) == 4
+    split = write_masks(write_masks(tmp_path / "split", 3, "train"), 2, "valid")
+    assert len(scored(split, run=run)) == 2
+    assert len(scored(split, run=run, split="training")) == 3
+
+
+def test_a_split_that_no_folder_has_is_refused_with_those_that_they_have(tmp_path: Path) -> None:
+    run = TrainedOn()
+    test, whole = write_masks(tmp_path / "test", 2, "test"), write_masks(tmp_path / "whole", 2)
+    with pytest.raises(ValueError, match=rf"no split 'val' to score: {test} has 'test'; name one"):
+        scored(test, run=run)
+    with pytest.raises(ValueError, match=r"test has 'test'; .*whole has 'all'; name one of these"):
+        scored(test, whole, run=run, split="val")
+    with pytest.raises(ValueError, match="no data; give --data DIR"):
+        scored(run=run)
+
+
+def test_images_that_were_trained_on_are_told(tmp_path: Path) -> None:
+    seen = "the model was trained on images of split"
+    several = write_masks(tmp_path / "several", 10)
+    one = write_masks(tmp_path / "one", 1)
+    everything = trained_on(data_of(several, train_split="all"))
+    cases = [
+        (several, trained_on(data_of(several)), None, 1, False),
+        (several, trained_on(data_of(several)), "train", 9, True),
+        (several, trained_on(data_of(several)), "all", 10, True),
+        (several, everything, None, 10, True),
+        (several, everything, "all", 10, True),
+        (one, trained_on(data_of(one)), None, 1, True),
+        (several, trained_on(data_of(one)), None, 10, False),
+    ]
+    for folder, run, split, count, was_seen in cases:
+        found = scored(folder, run=run, split=split)
+        assert (len(found), any(note.startswith(seen) for note in found.notes)) == (count, was_seen)
+
+
+def test_classes_of_one_folder_only_are_told(tmp_path: Path) -> None:
+    folders = write_masks(tmp_path / "a", 1), write_masks(tmp_path / "b", 1, road="river")
+    found = scored(*folders, run=TrainedOn())
+    assert found.classes.names == ("sky", "road", "river")
+    assert found.notes[-1].startswith("2 classes are annotated in one folder only;")
