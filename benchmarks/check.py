@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -82,19 +81,19 @@ def write_split(folder: Path, split: str, indices: range, side: int, objects: in
 
 def measure(command: list[str]) -> tuple[float, float, int, dict]:
     """Seconds, CPU seconds of all processes, their largest sum of bytes, and the answer."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
+    cpu: dict[int, float] = {}
     while process.poll() is None:
-        peak = max(peak, sum(map(held, [process.pid, *descendants(process.pid)])))
+        running = [process.pid, *descendants(process.pid)]
+        peak = max(peak, sum(map(held, running)))
+        cpu |= {pid: max(cpu.get(pid, 0.0), cpu_seconds(pid)) for pid in running}
         time.sleep(SAMPLE_SECONDS)
     seconds = time.perf_counter() - start
     assert process.returncode == 0, process.returncode
     assert process.stdout is not None
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, cpu, peak, json.loads(process.stdout.read())
+    return seconds, sum(cpu.values()), peak, json.loads(process.stdout.read())
 
 
 def descendants(pid: int) -> list[int]:
@@ -103,6 +102,15 @@ def descendants(pid: int) -> list[int]:
     except OSError:
         return []
     return [one for child in map(int, children) for one in (child, *descendants(child))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """So far, of the process alone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def held(pid: int) -> int:
