@@ -9,6 +9,7 @@ from PIL import Image
 
 from mask2former.data.annotations import SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset
+from mask2former.data.formats import instance_png
 from mask2former.data.formats.format import WHOLE, Reading
 from mask2former.data.formats.png_masks import find, read
 from mask2former.data.problems import Collected, FaultError
@@ -93,6 +94,7 @@ def test_masks_among_the_images_are_found_by_their_ending(tmp_path: Path) -> Non
     dataset = read_split(folder)
     assert [record.image_id for record in dataset.records] == ["a", "b"]
     assert dataset.classes.names == ("x", "y", "z", "w")
+    assert instance_png.FORMAT.find(folder) is None
 
 
 @pytest.mark.parametrize("ending", ["_mask", "_label", "_labelIds", "_L", "_gt"])
@@ -193,11 +195,15 @@ def test_classes_are_found_in_all_splits_and_that_is_announced(
     assert read_split(tmp_path, "val").classes == dataset.classes
 
 
-def test_masks_of_one_class_are_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    # the usual mistake: foreground is 255, which is also the usual ignored value
+def test_binary_masks_are_background_and_foreground(tmp_path: Path) -> None:
+    # 255, the usual value to ignore, would leave a single class, which nothing can be learnt from
     write(tmp_path, labels=np.where(LABELS > 1, 255, 0).astype(np.uint8))
-    read_split(tmp_path)
-    assert "one class, pixel value 0, and the ignored value 255; if that is a class" in caplog.text
+    dataset = read_split(tmp_path)
+    assert dataset.classes.names == ("background", "foreground")
+    assert dataset.classes.category_ids == (0, 255)
+    assert {segment.class_id for segment in segment_map(dataset).segments} == {0, 1}
+    assert any("No pixel value is ignored" in note for note in dataset.notes)
+    assert read_split(tmp_path, ignore_index=0).classes.category_ids == (255,)
 
 
 def test_masks_without_any_class_are_refused(tmp_path: Path) -> None:

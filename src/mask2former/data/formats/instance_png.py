@@ -37,7 +37,11 @@ ANY_CLASS = "object"
 
 def find(folder: Path) -> Found | None:
     """The folders of each split, if their names say that objects are numbered."""
-    return _found(folder, INSTANCE_FOLDERS)
+    found = _found(folder, INSTANCE_FOLDERS)
+    # masks beside their images and a list of classes are Roboflow's, of classes
+    if found is None or any(place.images == place.masks for place in found.splits.values()):
+        return None
+    return found
 
 
 def find_forced(folder: Path) -> Found | None:

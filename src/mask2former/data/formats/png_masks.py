@@ -32,7 +32,7 @@ from mask2former.data.formats.mask_values import (
     present_values,
     read_values,
 )
-from mask2former.data.problems import FaultError, Problems
+from mask2former.data.problems import FaultError
 from mask2former.data.records import PackedRecords
 from mask2former.processes import num_cores
 from mask2former.tasks import Task
@@ -53,6 +53,8 @@ MASK_FOLDERS = (
     "segmentation",
 )
 VALUES_OF_A_BYTE = 256
+BINARY = {0: "background", 255: "foreground"}
+"""What the values of binary masks mean: 255, otherwise not scored, would leave one class."""
 
 
 def find(folder: Path) -> Found | None:
@@ -84,9 +86,10 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
     coding = find_coding(masks, colors, path or folder / FILE_NAMES[0])
     notes = [coding.note]
     if listed is None:
-        names = _find_classes(folder, found.splits, coding, reading)
-        ignored = {reading.ignore_index}
-        notes.append("There is no class list: the classes are the pixel values of all masks.")
+        names, ignored = _find_classes(folder, found.splits, coding, reading)
+        notes.append(
+            "There is no class list: the classes are the pixel values that occur in the masks."
+        )
     else:
         ignored = _ignored_values(listed, reading.ignore_index)
         names = {value: name for value, name in listed.names.items() if value not in ignored}
@@ -161,28 +164,24 @@ def _tell_ignored(ignored: set[int]) -> str:
 
 def _find_classes(
     folder: Path, splits: dict[str, Place], coding: MaskCoding, reading: Reading
-) -> dict[int, str]:
-    """Classes from the pixel values of all splits, so that training and validation agree."""
+) -> tuple[dict[int, str], set[int]]:
+    """Classes from the pixel values of all splits, so that training and validation agree.
+
+    Returns:
+        Names by pixel value, and the values that are not scored. Masks of 0 and 255 alone are
+        background and foreground, as binary masks are commonly saved.
+    """
     paths = [path for place in splits.values() for path in list_masks(place)]
     found = set(_scan(folder, tuple(paths), coding, _stamp(paths)))
+    if found == set(BINARY) and reading.ignore_index != 0:
+        return dict(BINARY), set()
     found.discard(reading.ignore_index)
     if not found:
         raise ValueError(
             f"every pixel of the {len(paths)} masks of {folder} has the ignored value "
             f"{reading.ignore_index}; set another ignore index or correct the masks"
         )
-    if len(found) == 1:
-        _doubt(folder, min(found), reading.ignore_index, reading.problems)
-    return {value: f"class {value}" for value in sorted(found)}
-
-
-def _doubt(folder: Path, value: int, ignore_index: int, problems: Problems) -> None:
-    problems.warn(
-        "class imbalance",
-        f"the masks of {folder} have one class, pixel value {value}, and the ignored value "
-        f"{ignore_index}; if that is a class too, set another ignore index",
-        file=folder,
-    )
+    return {value: f"class {value}" for value in sorted(found)}, {reading.ignore_index}
 
 
 @lru_cache(maxsize=8)
