@@ -183,6 +183,22 @@ def test_data_yaml_is_taken_at_its_word(tmp_path: Path) -> None:
         read_split(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"train": "/elsewhere/nuts/images/train"},
+        {"train": "C:\\Users\\me\\nuts\\images\\train"},
+        {"path": "/elsewhere/nuts", "train": "images/train"},
+    ],
+)
+def test_paths_of_another_machine_are_followed_without_their_beginning(
+    tmp_path: Path, content: dict[str, str]
+) -> None:
+    dataset = read_split(describe(write(tmp_path, {"a": SQUARE}), **content))
+    assert [record.image for record in dataset.records] == [tmp_path / "images/train/a.jpg"]
+    assert not any("label file" in note for note in dataset.notes)
+
+
 def test_images_without_label_file_show_nothing_and_are_counted(tmp_path: Path) -> None:
     dataset = read_split(describe(write(tmp_path, {"a": None, "b": "", "c": SQUARE})))
     assert [record.num_objects for record in dataset.records] == [0, 0, 1]

@@ -88,10 +88,9 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
         )
     records = _read_records(images, _image_ids(images, folder), class_ids, reading.problems)
     bare = sum(not Path(record.annotation[0]).is_file() for record in records)
-    notes = (
-        f"Classes are by {place.yaml_path}.",
-        f"{bare} of {len(records)} images have no label file: they show no object.",
-    )
+    notes = [f"Classes are by {place.yaml_path}."]
+    if bare:
+        notes.append(f"{bare} of {len(records)} images have no label file: they show no object.")
     classes = Classes(tuple(names.values()), tuple(names), is_thing=(True,) * len(names))
     return Dataset(
         FORMAT.name,
@@ -101,7 +100,7 @@ def read(folder: Path, split: str, found: Found, reading: Reading) -> Dataset:
         TASKS,
         PackedRecords(records),
         partial(decode, class_ids=class_ids),
-        notes,
+        tuple(notes),
     )
 
 
@@ -189,12 +188,15 @@ def _images(source: str, place: Place, content: dict[str, Any]) -> Iterator[Path
 def _locate(source: str, yaml_path: Path, content: dict[str, Any]) -> Path | None:
     """The folder or list that the YAML file means, even after the data set was moved.
 
+    Paths of another machine are tried without their first folder, without their first two, ...
+
     Source:
         Roboflow writes `../train/images` for a folder beside the file.
     """
-    inside = Path(*(part for part in Path(source).parts if part != ".."))
-    base = _base(yaml_path, content)
-    candidates = (base / source, yaml_path.parent / source, yaml_path.parent / inside)
+    folder = yaml_path.parent
+    parts = [part for part in source.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    inside = (folder.joinpath(*parts[i:]) for i in range(len(parts)))
+    candidates = (_base(yaml_path, content) / source, folder / source, *inside)
     return next((path for path in candidates if is_file(path) or is_folder(path)), None)
 
 
