@@ -20,7 +20,7 @@ from mask2former.data.class_tables import plain_name
 from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.overlaps import join_layers, paint_classes, resolve_overlaps
 from mask2former.masks.id_maps import compact_ids
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import encode_mask, rle_area
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -191,6 +191,8 @@ class ThingDecoder:
             annotations = annotations.objects
         new_ids = {class_id: i for i, class_id in enumerate(self.things)}
         if isinstance(annotations, Instances):
+            if all(new_ids.get(item.class_id) == item.class_id for item in annotations.items):
+                return annotations  # the usual case: all classes are things
             items = tuple(
                 replace(item, class_id=new_ids[item.class_id])
                 for item in annotations.items
@@ -270,9 +272,7 @@ def instance_rles(annotations: Annotations) -> list[tuple[int, dict, bool, float
         return [
             (
                 item.class_id,
-                item.mask
-                if isinstance(item.mask, dict)
-                else polygons_to_rle(item.mask, height, width),
+                mask_to_rle(item.mask, height, width),
                 item.is_crowd,
                 item.area,
             )

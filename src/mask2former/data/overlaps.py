@@ -12,12 +12,11 @@ from mask2former.data.annotations import (
     Instance,
     Instances,
     Layered,
-    Mask,
     SegmentLabel,
     SegmentMap,
 )
 from mask2former.masks.id_maps import MAX_ID, compact_ids
-from mask2former.masks.polygons import polygons_to_rle
+from mask2former.masks.polygons import mask_to_rle
 from mask2former.masks.rle import decode_rle, rle_area, run_lengths
 
 
@@ -119,11 +118,8 @@ def join_layers(annotations: Layered, is_thing: Sequence[bool]) -> SegmentMap:
 
 
 def _rles(annotations: Instances) -> list[dict]:
-    return [_rle(item.mask, annotations) for item in annotations.items]
-
-
-def _rle(mask: Mask, image: Instances) -> dict:
-    return mask if isinstance(mask, dict) else polygons_to_rle(mask, image.height, image.width)
+    height, width = annotations.height, annotations.width
+    return [mask_to_rle(item.mask, height, width) for item in annotations.items]
 
 
 def _paint(
@@ -141,7 +137,7 @@ def _paint(
 
 def _paint_ignored(annotations: Instances, ids: Int32[np.ndarray, "h w"], value: int) -> None:
     for mask in annotations.ignored:
-        ids[decode_rle(_rle(mask, annotations))] = value
+        ids[decode_rle(mask_to_rle(mask, annotations.height, annotations.width))] = value
 
 
 def _count(places: Int32[np.ndarray, "h w"], num_objects: int) -> list[int]:
