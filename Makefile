@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "$(PYTHON) is older than Python 3.11; run: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[train,eval,dev]'
+		--editable '.[train,dev]'
 	@touch $(STAMP)
 
 quickstart: $(STAMP)

@@ -1,7 +1,10 @@
 """Presets against the published values, written here by hand from the specification."""
 
+import json
+
 import pytest
 
+from mask2former.cli.main import OK, main
 from mask2former.config import LargeScaleJitter, Run, ShortestEdgeCrop
 from mask2former.presets import (
     PUBLISHED_BACKBONES,
@@ -15,6 +18,7 @@ from mask2former.recipes import short_sides
 
 GENERAL = ["instance", "panoptic", "semantic", "tiny"]
 COCO = [name for name in all_presets() if name.startswith("coco-")]
+UNPUBLISHED = [*GENERAL, *(name for name in COCO if name.startswith("coco-semantic-"))]
 ALL = "resnet50 resnet101 swin-tiny swin-small swin-base swin-base-in21k swin-large"
 CITYSCAPES = "resnet50 resnet101 swin-tiny swin-small swin-base-in21k swin-large"
 
@@ -25,6 +29,7 @@ def test_the_presets_are_these() -> None:
         *GENERAL,
         *(f"coco-instance-{backbone}" for backbone in ALL.split()),
         *(f"coco-panoptic-{backbone}" for backbone in ALL.split()),
+        *(f"coco-semantic-{backbone}" for backbone in ALL.split()),
         *(f"ade20k-semantic-{backbone}" for backbone in ALL.split()),
         *(f"ade20k-instance-{backbone}" for backbone in ends.split()),
         *(f"ade20k-panoptic-{backbone}" for backbone in ends.split()),
@@ -36,10 +41,11 @@ def test_the_presets_are_these() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [*GENERAL, *all_published()])
+@pytest.mark.parametrize("name", [*UNPUBLISHED, *all_published()])
 def test_every_preset_is_a_complete_run_of_its_tasks(name: str) -> None:
-    preset = find_preset(name) if name in GENERAL else find_published(name)
-    assert (preset.checkpoint is None) == (preset.classes is None) == (name in GENERAL)
+    preset = find_preset(name) if name in UNPUBLISHED else find_published(name)
+    assert (preset.checkpoint is None) == (name in UNPUBLISHED)
+    assert (preset.classes is None) == (name in GENERAL)
     for task in preset.tasks:
         run = preset.run(task)
         assert isinstance(run, Run)
@@ -65,10 +71,12 @@ def test_coco_recipe_is_the_published_one(name: str) -> None:
         crop=(1024, 1024), min_scale=0.1, max_scale=2.0, flip_probability=0.5, color_jitter=False
     )
     assert (run.data.test_size.short_side, run.data.test_size.max_long_side) == (800, 1333)
-    assert run.model.num_queries == (200 if large else 100)
+    assert run.model.num_queries == (200 if large and run.task != "semantic" else 100)
 
 
-@pytest.mark.parametrize("name", [*all_published(), "instance", "panoptic", "semantic"])
+@pytest.mark.parametrize(
+    "name", [*all_published(), *UNPUBLISHED[4:], "instance", "panoptic", "semantic"]
+)
 def test_network_loss_and_optimizer_are_the_published_ones(name: str) -> None:
     # specification 1.1
     preset = all_published()[name] if name in all_published() else find_preset(name)
@@ -201,3 +209,67 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     message = "no published model youtube-vis-2020-resnet50; did you mean youtube-vis-20.*-resnet50"
     with pytest.raises(ValueError, match=message):
         find_published("youtube-vis-2020-resnet50")
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "decay", "epochs"),
+    [
+        # specification 1.2, notes: 50 and 100 epochs of 118287 images, at 8/9 and 26/27 of them
+        ("coco-instance-resnet50", "50 epochs", "x0.1 at 89 %, 96 %", 368_750 * 16 / 118_287),
+        ("coco-semantic-swin-large", "100 epochs", "x0.1 at 89 %, 96 %", 737_500 * 16 / 118_287),
+        ("ade20k-panoptic-resnet50", "160k steps", "poly", 160_000 * 16 / 20_210),
+        ("mapillary-semantic-resnet50", "300k steps", "poly", 300_000 * 16 / 18_000),
+        ("youtube-vis-2021-resnet50", "8k steps", "x0.1 at 69 %", None),
+        ("tiny", "1200 steps", "poly", None),
+    ],
+)
+def test_a_schedule_is_told_as_its_authors_do(
+    name: str, length: str, decay: str, epochs: float | None
+) -> None:
+    preset = find_published(name) if name in all_published() else find_preset(name)
+    assert (preset.length, preset.decay, preset.epochs) == (length, decay, epochs)
+
+
+def test_the_list_of_presets_fits_100_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert [name for name in listed if name != "preset"] == list(all_presets())
+    assert "ADE20K, semantic: 150 classes, batch 16, poly" in lines
+    [row] = [line.split() for line in lines if line.startswith("  ade20k-semantic-swin-tiny")]
+    # row 11
+    assert row[1:] == ["160k", "steps", "47.7", "49.6", "48333144_5", "5274a6"]
+    [row] = [line.split() for line in lines if line.startswith("  coco-semantic-swin-tiny")]
+    assert row[1:] == ["50", "epochs", "none", "published"]
+
+
+def test_the_list_for_programs_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "--json"]) == OK
+    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)["presets"]}
+    assert list(listed) == list(all_presets())
+    # row 5
+    assert listed["ade20k-semantic-resnet101"] == {
+        "name": "ade20k-semantic-resnet101",
+        "tasks": ["semantic"],
+        "data": "ADE20K",
+        "classes": "ade20k",
+        "num_classes": 150,
+        "backbone": "resnet101",
+        "norm": "sync",
+        "queries": 100,
+        "steps": 160000,
+        "epochs": 126.7,
+        "batch_size": 16,
+        "schedule": "poly, 160k steps",
+        "learning_rate": 0.0001,
+        "published": {"mIoU": 47.8},
+        "published_multi_scale": {"mIoU": 50.1},
+        "zoo_id": "48243040_0",
+        "file_suffix": "0d68be",
+        "checkpoint": "mask2former/ade20k/semantic/maskformer2_R101_bs16_90k/"
+        "model_final_0d68be.pkl",
+    }
+    assert listed["coco-semantic-resnet50"]["published"] == {}
+    assert listed["coco-semantic-resnet50"]["checkpoint"] is None
+    assert listed["tiny"]["num_classes"] is None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mask2former.config import LargeScaleJitter, ShortestEdgeCrop
+from mask2former.config import LargeScaleJitter, ShortestEdgeCrop, TestTimeAugmentation
 from mask2former.data.class_tables import class_table
 from mask2former.presets import all_presets, all_published, find_preset, find_published
 
@@ -15,6 +15,13 @@ needs_specification = pytest.mark.skipif(
     not SPECIFICATION.exists(), reason="needs the specification in ../shared"
 )
 GENERAL = ["instance", "panoptic", "semantic", "tiny"]
+COCO_SEMANTIC = [name for name in all_presets() if name.startswith("coco-semantic-")]
+"""The zoo has none of them."""
+DATA_NAMES = {
+    "ade20k": "ADE20K", "cityscapes": "Cityscapes", "coco": "COCO",
+    "mapillary-vistas": "Mapillary Vistas", "youtubevis_2019": "YouTube-VIS 2019",
+    "youtubevis_2021": "YouTube-VIS 2021",
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -119,12 +126,20 @@ def augmentation_of(row: Row) -> LargeScaleJitter | ShortestEdgeCrop:
     )
 
 
+def shown_tta(tta: TestTimeAugmentation | None) -> str:
+    """As the table has it: the range of the short sides and the longest long side."""
+    if tta is None:
+        return "-"
+    assert tta.flip
+    return f"{tta.short_sides[0]}–{tta.short_sides[-1]}/{tta.max_long_side}"
+
+
 @needs_specification
 def test_every_row_of_the_specification_is_a_preset() -> None:
     assert [int(row.number) for row in ROWS] == list(range(1, 60))
     assert sorted(preset_name(row) for row in ROWS) == sorted(all_published())
     image = [preset_name(row) for row in ROWS if not row.is_video]
-    assert sorted([*GENERAL, *image]) == sorted(all_presets())
+    assert sorted([*GENERAL, *COCO_SEMANTIC, *image]) == sorted(all_presets())
 
 
 @needs_specification
@@ -141,11 +156,15 @@ def test_network_and_files_are_those_of_the_specification(row: Row) -> None:
     assert run.model.num_queries == int(row.queries)
     assert preset.classes is not None
     assert len(class_table(preset.classes)) == int(row.num_classes)
-    results = re.findall(r"(\w+) ([\d.]+)", row.result.split(" ms ")[0])
+    assert preset.data == DATA_NAMES[row.data]
+    single_scale, _, multi_scale = row.result.partition(" ms ")
+    results = re.findall(r"(\w+) ([\d.]+)", single_scale)
     names = {"bAP": "boundaryAP"}
     assert preset.published == {names.get(name, name): float(value) for name, value in results}
+    assert preset.multi_scale == ({"mIoU": float(multi_scale)} if multi_scale else {})
 
-    suffix = row.file.split(", ")[1]
+    zoo_id, suffix = row.file.split(", ")
+    assert (preset.zoo_id, preset.file_suffix) == (zoo_id, suffix)
     folder = {"mapillary-vistas": "mapillary_vistas"}.get(row.data, row.data)
     path = f"mask2former/{folder}/{run.task}"
     if row.is_video:
@@ -178,12 +197,38 @@ def test_training_is_that_of_the_specification(row: Row) -> None:
     assert run.data.augmentation == augmentation_of(row)
     size = run.data.test_size
     assert f"{size.short_side}/{size.max_long_side}" == row.test
+    assert shown_tta(run.data.tta) == row.augmentation_at_test
     assert run.inference.panoptic_score_threshold == (0.0 if mapillary else 0.8)
     assert run.inference.max_instances == (10 if row.is_video else 100)  # 5.3
 
 
+@pytest.mark.parametrize(
+    ("name", "short_sides"),
+    [
+        ("ade20k-semantic-resnet50", (256, 384, 512, 640, 768, 896)),
+        ("ade20k-semantic-swin-large", (320, 480, 640, 800, 960, 1120)),
+        ("cityscapes-semantic-resnet50", (512, 768, 1024, 1280, 1536, 1792)),
+        ("mapillary-semantic-swin-large", (400, 500, 600, 700, 800, 900, 1000, 1100, 1200)),
+    ],
+)
+def test_images_are_augmented_at_the_published_sizes(
+    name: str, short_sides: tuple[int, ...]
+) -> None:
+    tta = find_published(name).run().data.tta
+    assert tta is not None
+    assert tta.short_sides == short_sides
+
+
+@pytest.mark.parametrize("name", ["ade20k-semantic-resnet50", "ade20k-semantic-swin-base-in21k"])
+def test_other_models_are_augmented_as_ade20k_is(name: str) -> None:
+    published = find_published(name).run().data
+    silent = published.model_copy(update={"tta": None})
+    assert silent.tta_sizes == published.tta_sizes == published.tta
+    assert find_published("coco-panoptic-resnet50").run().data.tta is None
+
+
 def test_published_are_the_image_presets_and_youtube_vis() -> None:
-    image = [name for name in all_presets() if name not in GENERAL]
+    image = [name for name in all_presets() if name not in (*GENERAL, *COCO_SEMANTIC)]
     backbones = [
         "resnet50",
         "resnet101",
@@ -258,3 +303,29 @@ def test_a_video_preset_cannot_be_trained_but_opened() -> None:
     )
     with pytest.raises(ValueError, match=message):
         find_preset("youtube_vis_2019-resnet50")
+
+
+@pytest.mark.parametrize("name", [*GENERAL, *COCO_SEMANTIC])
+def test_what_nobody_published_offers_no_download(name: str) -> None:
+    preset = find_preset(name)
+    assert (preset.checkpoint, preset.zoo_id, preset.file_suffix) == (None, None, None)
+    assert preset.published == preset.multi_scale == {}
+    assert name not in all_published()
+    message = f"{name} is a preset without published weights; train it with --preset {name}"
+    with pytest.raises(ValueError, match=message):
+        find_published(name.replace("-", "_"))
+
+
+def test_instead_of_weights_that_are_not_there_those_of_other_tasks_are_named() -> None:
+    message = "take published weights for other tasks: coco-instance-.*, coco-panoptic-swin-base$"
+    with pytest.raises(ValueError, match=message):
+        find_published("coco-semantic-swin-base")
+
+
+def test_coco_semantic_has_the_classes_of_coco_panoptic() -> None:
+    # specification 1.5: the script for semantic maps writes indices 0 to 132
+    for name in COCO_SEMANTIC:
+        preset, panoptic = find_preset(name), find_preset(name.replace("semantic", "panoptic"))
+        assert (preset.classes, preset.tasks) == (panoptic.classes, ("semantic",))
+        assert len(class_table(preset.classes or "")) == 133
+        assert (preset.data, preset.backbone) == (panoptic.data, panoptic.backbone)

@@ -88,7 +88,7 @@ def test_commands_are_found_in_bash_blocks_only() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["trian"], ["train", "--dat", "x"], ["evaluate", "--data", "x"], ["weights", "open", "W"]],
+    [["trian"], ["train", "--dat", "x"], ["predict", "x"], ["weights", "open", "W"]],
 )
 def test_a_command_that_cannot_be_typed_is_caught(words: list[str]) -> None:
     with pytest.raises(UsageError):

@@ -28,7 +28,6 @@ OPTIONAL = {
     "matplotlib": Optional("train", "curves of a run as pictures"),
     "tensorboard": Optional("train", "curves of a run in a browser"),
     "opencv-python-headless": Optional("train", "colour augmentation"),
-    "hotcoco": Optional("eval", "AP in a fraction of the time"),
 }
 COMPROMISED = {"lightning": ("2.6.2", "2.6.3"), "pytorch-lightning": ("2.6.2", "2.6.3")}
 GIB = 1024**3

@@ -1,12 +1,14 @@
 """What can be trained by name, and what the authors published.
 
-A preset is a recipe with a backbone: the general ones for anyone's data, and one for every row of
-the authors' model zoo, with their results and where their weights lie.
+A preset is a recipe with a backbone: the general ones for anyone's data, one for every row of the
+authors' model zoo, with their results and where their weights lie, and those for semantic
+segmentation of COCO, which the zoo lacks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from mask2former.config import Backbone, Run
@@ -47,14 +49,52 @@ class Preset:
     recipe: Recipe
     published: Mapping[str, float] = field(default_factory=dict)
     """The authors' results at a single scale on the validation set, in percent."""
+    multi_scale: Mapping[str, float] = field(default_factory=dict)
+    """The same over several scales and flipped; of semantic segmentation alone."""
     classes: str | None = None
     """Name of the class table that the authors trained with; none: the data's own classes."""
+    num_images: int | None = None
+    """To train on, of a benchmark; none: the data's own, or clips of videos."""
     checkpoint: str | None = None
     """Path of the authors' weights below https://dl.fbaipublicfiles.com/maskformer/."""
+    zoo_id: str | None = None
+    """What the authors' zoo calls the run that made them."""
 
     def run(self, task: Task | None = None) -> Run:
         """The complete configuration; of the first task without one."""
         return self.recipe(self.name, self.tasks[0] if task is None else task, self.backbone)
+
+    @property
+    def file_suffix(self) -> str | None:
+        """The first digits of the MD5 sum of the authors' weights, with which their name ends."""
+        if self.checkpoint is None:
+            return None
+        return PurePosixPath(self.checkpoint).stem.rpartition("_")[2]
+
+    @property
+    def epochs(self) -> float | None:
+        """How often every image is seen; none without `num_images`."""
+        training = self.run().training
+        if self.num_images is None or training.steps is None:
+            return None
+        return training.steps * training.batch_size / self.num_images
+
+    @property
+    def length(self) -> str:
+        """In epochs where the learning rate falls in steps, as the authors count, else in steps."""
+        run, epochs = self.run(), self.epochs
+        if run.schedule.kind == "step" and epochs is not None:
+            return f"{epochs:.0f} epochs"
+        steps = run.training.steps or 0
+        return f"{steps // 1000}k steps" if steps % 1000 == 0 else f"{steps} steps"
+
+    @property
+    def decay(self) -> str:
+        """How the learning rate falls."""
+        schedule = self.run().schedule
+        if schedule.kind == "poly":
+            return "poly"
+        return "x0.1 at " + ", ".join(f"{100 * place:.0f} %" for place in schedule.milestones)
 
 
 def published_backbone(name: str) -> Backbone:
@@ -65,7 +105,9 @@ def published_backbone(name: str) -> Backbone:
 @cache
 def all_presets() -> Mapping[str, Preset]:
     """Every preset that can be trained by name, in the order to show them."""
-    presets = [*_general(), *_published(IMAGE_MODELS)]
+    coco = [models for models in IMAGE_MODELS if models.data == "COCO"]
+    others = [models for models in IMAGE_MODELS if models.data != "COCO"]
+    presets = [*_general(), *_published(coco), *_coco_semantic(), *_published(others)]
     return MappingProxyType({preset.name: preset for preset in presets})
 
 
@@ -103,13 +145,29 @@ def find_published(name: str) -> Preset:
     """The preset of this name that has weights of the authors; `-` and `_` are the same.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or it can be trained but nobody published its weights.
     """
     published = all_published()
     found = published.get(name.replace("_", "-"))
-    if found is None:
-        raise ValueError(f"no published model {name}; {did_you_mean(name, published)}")
-    return found
+    if found is not None:
+        return found
+    if name.replace("_", "-") in all_presets():
+        raise ValueError(without_weights(all_presets()[name.replace("_", "-")]))
+    raise ValueError(f"no published model {name}; {did_you_mean(name, published)}")
+
+
+def without_weights(preset: Preset) -> str:
+    """What to say when the weights of a preset are wanted for which there are none."""
+    alike = [
+        other.name
+        for other in all_published().values()
+        if other.data == preset.data and other.backbone.name == preset.backbone.name
+    ]
+    instead = f", or take published weights for other tasks: {', '.join(alike)}" if alike else ""
+    return (
+        f"{preset.name} is a preset without published weights; train it with "
+        f"--preset {preset.name} and give the run's folder{instead}"
+    )
 
 
 def _general() -> Iterator[Preset]:
@@ -119,8 +177,30 @@ def _general() -> Iterator[Preset]:
     yield Preset("tiny", "yours", scratch, TASKS, tiny)
 
 
-def _published(families: tuple[PublishedModels, ...]) -> Iterator[Preset]:
+def _coco_semantic() -> Iterator[Preset]:
+    """Classes and recipe of COCO panoptic, whose maps the authors' script makes semantic.
+
+    Source:
+        Specification 1.4 and 1.5; the authors have no configuration of it.
+    """
+    [panoptic] = [models for models in IMAGE_MODELS if models.name == "coco-panoptic"]
+    for key in panoptic.by_backbone:
+        yield Preset(
+            name=f"coco-semantic-{key.replace('_', '-')}",
+            data=panoptic.data,
+            backbone=PUBLISHED_BACKBONES[key],
+            tasks=("semantic",),
+            recipe=panoptic.recipe,
+            classes=panoptic.classes,
+            num_images=panoptic.num_images,
+        )
+
+
+def _published(families: Iterable[PublishedModels]) -> Iterator[Preset]:
     for models in families:
+        over_scales = dict(
+            zip(models.by_backbone, models.multi_scale, strict=bool(models.multi_scale))
+        )
         for key, (_, _, results) in models.by_backbone.items():
             backbone = PUBLISHED_BACKBONES[key]
             if key in models.synchronized:
@@ -132,6 +212,9 @@ def _published(families: tuple[PublishedModels, ...]) -> Iterator[Preset]:
                 tasks=(models.task,),
                 recipe=models.recipe,
                 published=dict(zip(models.metrics, results, strict=True)),
+                multi_scale={models.metrics[0]: over_scales[key]} if over_scales else {},
                 classes=models.classes,
+                num_images=models.num_images,
                 checkpoint=models.checkpoint(key),
+                zoo_id=models.zoo_id(key),
             )

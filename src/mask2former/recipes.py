@@ -1,11 +1,10 @@
 """How to train on what: functions that complete a backbone to a whole configuration.
 
 The authors' recipes follow their configuration files. What these have beyond `config.Run` is left
-out: sizes of test-time augmentation, which outputs a model gives besides its task's, and how clips
-are drawn from videos.
+out: which outputs a model gives besides its task's, and how clips are drawn from videos.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from mask2former.config import (
@@ -20,6 +19,7 @@ from mask2former.config import (
     Schedule,
     ShortestEdgeCrop,
     TestSize,
+    TestTimeAugmentation,
     Training,
 )
 from mask2former.tasks import Task
@@ -128,6 +128,7 @@ def ade20k(name: str, task: Task, backbone: Backbone) -> Run:
         data=Data(
             augmentation=_crop_to(side, side),
             test_size=TestSize(short_side=side, max_long_side=4 * side),
+            tta=_tta(task, range(side // 2, 2 * side, side // 4), 7 * side),
         ),
         schedule=Schedule(kind="poly"),
         training=Training(steps=160_000, batch_size=16, eval_every=5000),
@@ -147,6 +148,7 @@ def cityscapes(name: str, task: Task, backbone: Backbone) -> Run:
         data=Data(
             augmentation=_crop_to(512, 1024, pad_to_crop=False),
             test_size=TestSize(short_side=1024, max_long_side=2048),
+            tta=_tta(task, range(512, 2048, 256), 4096),
         ),
         schedule=Schedule(kind="poly"),
         training=Training(steps=90_000, batch_size=16, eval_every=5000),
@@ -158,7 +160,8 @@ def mapillary(name: str, task: Task, backbone: Backbone) -> Run:
 
     Source:
         Specification 1.1 and 1.2, rows 44-47: list L2048, crop 1024; every panoptic segment is
-        kept, however unsure; value 65 of the label maps is ignored; evaluated only at the end.
+        kept, however unsure; value 65 of the label maps is ignored; evaluated only at the end. The
+        sizes of test-time augmentation are detectron2's defaults.
     """
     steps = 300_000
     return Run(
@@ -169,6 +172,7 @@ def mapillary(name: str, task: Task, backbone: Backbone) -> Run:
             ignore_index=65,
             augmentation=_crop_to(1024, 1024, base=2048),
             test_size=TestSize(short_side=2048, max_long_side=2048),
+            tta=_tta(task, range(400, 1201, 100), 4000),
             workers=10,
         ),
         schedule=Schedule(kind="poly"),
@@ -220,6 +224,13 @@ def _crop_to(
         crop=(height, width),
         pad_to_crop=pad_to_crop,
     )
+
+
+def _tta(task: Task, sides: Iterable[int], max_long_side: int) -> TestTimeAugmentation | None:
+    """The authors augment at test time for semantic segmentation alone."""
+    if task != "semantic":
+        return None
+    return TestTimeAugmentation(short_sides=tuple(sides), max_long_side=max_long_side)
 
 
 def _youtube_vis(

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from mask2former.cli.evaluate import show_evaluation
 from mask2former.cli.main import BAD_INPUT, OK, main
 from mask2former.cli.predict import parse_kinds
+from mask2former.cli.report import Report
 from mask2former.evaluation.evaluate import Evaluation
 from mask2former.inference.segmenter import TrainedOn
 
@@ -43,20 +45,34 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Fakes of everything that computes, and an empty working directory."""
     calls = Calls()
-    segmenter = SimpleNamespace(task="instance", trained_on=TRAINED_ON)
+    segmenter = SimpleNamespace(
+        task="instance", trained_on=TRAINED_ON, describe_passes=lambda: "12 passes"
+    )
     records = [SimpleNamespace(image=Path("in/a.png"))]
-    dataset = SimpleNamespace(records=records, notes=("255 is ignored",))
+    dataset = SimpleNamespace(records=records, notes=("255 is ignored",), folder=Path("d"))
+    images = SimpleNamespace(main=SimpleNamespace(**vars(dataset), classes="classes of d"))
+    given = SimpleNamespace(notes=("values are category ids",))
+    written = SimpleNamespace(paths=[Path("out/metrics.json")], notes=("no pictures",))
     kinds = ("overlay", "masks", "coco", "panoptic")
 
     fakes: dict[str, dict[str, Any]] = {
         "data.open": {"open_dataset": calls.recorder("open", dataset)},
         "data.synthetic": {"write_synthetic": calls.recorder("draw", None)},
-        "evaluation.scored_data": {"open_scored_data": calls.recorder("open", dataset)},
-        "evaluation.evaluate": {"evaluate": calls.recorder("evaluate", EVALUATION)},
+        "evaluation.scored_data": {"open_scored_data": calls.recorder("open", images)},
+        "evaluation.evaluate": {
+            "evaluate": calls.recorder("evaluate", EVALUATION),
+            "score_results": calls.recorder("score", EVALUATION),
+        },
+        "evaluation.given_results": {
+            "open_results": calls.recorder("results", given),
+            "tasks_of": lambda _: ("semantic", "panoptic"),
+        },
+        "evaluation.report_files": {"write_report": calls.recorder("write", written)},
         "inference.predict_files": {"predict_files": calls.recorder("predict", [1, 2])},
         "inference.results": {"KINDS": kinds},
         "inference.segmenter": {
-            "Segmenter": SimpleNamespace(load=calls.recorder("load", segmenter))
+            "Segmenter": SimpleNamespace(load=calls.recorder("load", segmenter)),
+            "TrainedOn": TrainedOn,
         },
         "inference.sources": {"find_images": calls.recorder("find", [Path("a"), Path("b")])},
         "training.train": {"train": calls.recorder("train", None)},
@@ -72,9 +88,9 @@ def test_evaluate_uses_what_the_model_was_trained_for(
 ) -> None:
     assert main(["evaluate", "--weights", "runs/nuts", "--data", "nuts", "--device", "cpu"]) == OK
     (load, opened, evaluated) = calls.made
-    assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None})
+    assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None, "tta": False})
     assert opened == ("open", ([Path("nuts")], None, TRAINED_ON, "instance", None), {})
-    assert evaluated[1][2] == "instance"
+    assert evaluated[2] == {"progress": True, "keep_in": None}
     lines = capsys.readouterr().out.splitlines()
     assert "instance, 6 images" in lines
     assert "hazelnut    40.0  60.0" in lines
@@ -89,7 +105,6 @@ def test_evaluate_takes_other_data_a_split_a_task_and_a_format(
     assert main([*words, "--task", "semantic", "--format", "voc"]) == OK
     folders = [Path("a"), Path("b")]
     assert calls.made[1][1] == (folders, "test", TRAINED_ON, "semantic", "voc")
-    assert calls.made[2][1][2] == "semantic"
     assert "note: 255 is ignored" in capsys.readouterr().out
 
 
@@ -108,12 +123,55 @@ def test_evaluate_gives_the_documented_json(
     assert "a library prints" in captured.err
 
 
+def test_evaluate_averages_and_keeps_what_is_asked_for(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--weights", "w", "--data", "d", "--tta", "--output", "out"]) == OK
+    load, _, evaluated, write = calls.made
+    assert load[2]["tta"] is True
+    assert evaluated[2]["keep_in"] == Path("out")
+    assert write == ("write", (Path("out"), EVALUATION), {})
+    text = capsys.readouterr().out
+    assert "12 passes" in text
+    assert "written to out: metrics.json\nnote: no pictures\n" in text
+
+
+def test_evaluate_scores_results_from_elsewhere_for_their_task(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--predictions", "a.json", "--predictions", "b", "--data", "d"]
+    assert main(words) == OK
+    opened, first, second, score = calls.made
+    assert opened == ("open", ([Path("d")], None, TrainedOn(), "panoptic", None), {})
+    assert first[1] == (Path("a.json"), "classes of d")
+    assert second[1] == (Path("b"), "classes of d")
+    assert score[2] == {"progress": True}
+    text = capsys.readouterr().out
+    assert "note: values are category ids" in text
+    assert text.endswith("next: mask2former data check d\n")
+
+
+def test_evaluate_shows_groups_of_classes_and_where_the_time_went(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = Evaluation(
+        "semantic", 1, {"IoU": 50.0}, {"car": {"IoU": 50.0}},
+        {"images_per_second": 2.0, "model": 0.75, "metric": 0.25}, {"vehicle": {"IoU": 40.0}},
+    )  # fmt: skip
+    show_evaluation(Report(as_json=False), result)
+    text = capsys.readouterr().out
+    assert "semantic, 1 image\n" in text
+    assert "category   IoU\nvehicle   40.0" in text
+    assert text.endswith("2 images/s: model 75 %, metric 25 %\n")
+    assert result.as_json()["per_category"] == {"vehicle": {"IoU": 40.0}}
+
+
 def test_predict_passes_on_what_is_wanted(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", "a", "b*", "--weights", "w", "--output", "out", "--threshold", "0.3"]
     assert main([*words, "--save", "coco, overlay", "--task", "panoptic", "--json"]) == OK
     found, load, predicted = calls.made
     assert found == ("find", (["a", "b*"],), {})
-    assert load == ("load", ("w",), {"device": "auto", "preset": None})
+    assert load == ("load", ("w",), {"device": "auto", "preset": None, "tta": False})
     assert predicted[1][1:] == ([Path("a"), Path("b")], Path("out"), ["overlay", "coco"])
     assert predicted[2] == {"task": "panoptic", "score_threshold": 0.3}
     answer = json.loads(capsys.readouterr().out)

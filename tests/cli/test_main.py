@@ -61,7 +61,10 @@ def test_no_arguments_show_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--wieghts", "x"], "No such option: --wieghts; did you mean --weights?"),
         (["train", "--task", "semantik"], "no task semantik; did you mean semantic?"),
         (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
-        (["evaluate"], "Missing option '--weights'"),
+        (["predict", "a.jpg"], "Missing option '--weights'"),
+        (["evaluate"], "neither --weights nor --predictions was given; give a model to score"),
+        (["evaluate", "--weights", "x", "--predictions", "y"], "both --weights and --predictions"),
+        (["evaluate", "--predictions", "y"], "give its folder with --data DIR"),
         (["presets", "tyni"], "no preset tyni; did you mean tiny?"),
         (["train", "--preset", "tyni"], "no preset tyni; did you mean tiny?"),
         (["train"], "no data; give --data DIR"),
@@ -191,21 +194,6 @@ def test_help_answers_in_half_a_second() -> None:
         subprocess.run(command, capture_output=True, check=True, timeout=60)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
-
-
-def test_presets_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["presets", "--json"]) == OK
-    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)["presets"]}
-    assert listed["coco-instance-swin-large"] == {
-        "name": "coco-instance-swin-large",
-        "tasks": ["instance"],
-        "data": "COCO",
-        "backbone": "swin_large",
-        "steps": 737500,
-        "batch_size": 16,
-        "schedule": "step",
-        "published": {"AP": 50.1, "boundaryAP": 36.2},
-    }
 
 
 def test_one_preset_is_shown_as_yaml_that_trains(capsys: pytest.CaptureFixture[str]) -> None:

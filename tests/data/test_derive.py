@@ -235,7 +235,7 @@ def test_panoptic_map_is_0_where_nothing_is_listed() -> None:
 
 def test_instances_of_an_id_map_have_counted_areas() -> None:
     rles = instance_rles(SegmentMap(IDS, SEGMENTS))
-    assert [(c, crowd, area) for c, _, crowd, area in rles] == [
+    assert [(c, crowd, area) for c, _, crowd, area, _ in rles] == [
         (3, False, 3.0),
         (1, False, 3.0),
         (0, False, 2.0),
@@ -247,11 +247,24 @@ def test_instances_of_an_id_map_have_counted_areas() -> None:
 
 def test_instances_of_objects_keep_the_areas_of_the_file() -> None:
     rles = instance_rles(OBJECTS)
-    assert [(c, crowd, area) for c, _, crowd, area in rles] == [(1, False, 4.5), (0, True, 3.0)]
+    assert [(c, crowd, area) for c, _, crowd, area, _ in rles] == [(1, False, 4.5), (0, True, 3.0)]
     square = np.zeros((3, 5), bool)
     square[:2, 1:3] = True
     np.testing.assert_array_equal(decode_rle(rles[0][1]), square)
     np.testing.assert_array_equal(decode_rle(rles[1][1]), IDS == 700)
+
+
+def test_boxes_of_objects_are_the_files_else_those_of_the_masks() -> None:
+    box = (1.25, 0.0, 1.5, 2.0)
+    with_box = replace(OBJECTS, items=(replace(OBJECTS.items[0], box=box), *OBJECTS.items[1:]))
+    rows, columns = np.nonzero(IDS == 700)
+    tight = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+    assert [item.box for item in instance_rles(OBJECTS)] == [(1, 0, 2, 2), tight]
+    assert [item.box for item in instance_rles(with_box)] == [box, tight]
+    assert (
+        instance_rles(SegmentMap((IDS == 700).astype(np.int32), (SegmentLabel(1, 0),)))[0].box
+        == tight
+    )
 
 
 @pytest.mark.parametrize("view", [lambda a: semantic_map(a, 4), panoptic_map])

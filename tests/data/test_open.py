@@ -102,7 +102,7 @@ def test_real_coco_has_five_crowds_and_80_things(split: str) -> None:
     dataset = open_dataset(SAMPLES / "coco_instances", split)
     natural = for_task(dataset, "instance")
     rles = [rle for i in range(len(dataset)) for rle in instance_rles(natural.annotations(i))]
-    assert sum(is_crowd for _, _, is_crowd, _ in rles) == 5
+    assert sum(item.is_crowd for item in rles) == 5
     assert len({class_id for class_id, *_ in rles}) == {"train": 49, "val": 48}[split]
     panoptic = open_dataset(SAMPLES / "coco_panoptic", "train")
     assert sum(panoptic.classes.is_thing) == 80
@@ -118,7 +118,7 @@ def test_panoptic_sample_equals_its_published_conversion_to_instances() -> None:
     for i, record in enumerate(dataset.records):
         ours = sorted(
             (dataset.classes.category_ids[class_id], rle_area(rle), rle["counts"].decode())
-            for class_id, rle, _, _ in instance_rles(dataset.annotations(i))
+            for class_id, rle, *_ in instance_rles(dataset.annotations(i))
         )
         theirs = sorted(
             (a["category_id"], a["area"], a["segmentation"]["counts"])

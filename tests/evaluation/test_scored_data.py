@@ -12,6 +12,7 @@ from mask2former.config_io import compose_run
 from mask2former.data.dataset import Dataset
 from mask2former.evaluation.scored_data import open_scored_data
 from mask2former.inference.segmenter import TrainedOn
+from mask2former.masks.rle import rle_area
 from mask2former.training.loader import open_splits
 
 AUGMENTATION = {"crop": (32, 32), "short_sides": (32,)}
@@ -41,7 +42,7 @@ def data_of(*folders: Path, **options: object) -> Data:
 
 
 def scored(*folders: Path, run: TrainedOn, split: str | None = None) -> Dataset:
-    return open_scored_data(folders, split, run, "semantic")
+    return open_scored_data(folders, split, run, "semantic").main
 
 
 def images(dataset: Dataset) -> set[str]:
@@ -59,7 +60,7 @@ def test_the_images_that_a_run_held_out_are_found_again(tmp_path, split, fractio
     for folders in ((folder,), (again,), ()):
         found = scored(*folders, run=trained_on(data))
         assert {Path(image).name for image in images(found)} == {
-            Path(image).name for image in images(validation)
+            Path(image).name for image in images(validation.main)
         }
         assert not [note for note in found.notes if "--split" in note]
 
@@ -70,7 +71,7 @@ def test_a_neighbour_with_a_split_to_train_on_was_not_divided(tmp_path: Path) ->
     validation = open_splits(data, "semantic").validation
     assert validation is not None
     found = scored(*folders, run=trained_on(data))
-    assert images(found) == images(validation)
+    assert images(found) == images(validation.main)
     assert f"{folders[1]} has no split 'val' and is not scored" in found.notes
 
 
@@ -121,3 +122,56 @@ def test_classes_of_one_folder_only_are_told(tmp_path: Path) -> None:
     found = scored(*folders, run=TrainedOn())
     assert found.classes.names == ("sky", "road", "river")
     assert found.notes[-1].startswith("2 classes are annotated in one folder only;")
+
+
+def write_coco(folder: Path, names: tuple[str, ...] = ("ball",)) -> Path:
+    """Two images, half covered by a ball in the panoptic map and wholly in the instance file."""
+    for place in ("val2017", "annotations/panoptic_val2017"):
+        (folder / place).mkdir(parents=True)
+    images = [{"id": i, "file_name": f"{i}.png", "width": 6, "height": 4} for i in (3, 5)]
+    ids = np.zeros((4, 6, 3), np.uint8)
+    ids[:2, :, 0] = 1
+    for image in images:
+        Image.new("RGB", (6, 4)).save(folder / "val2017" / image["file_name"])
+        Image.fromarray(ids).save(folder / "annotations/panoptic_val2017" / image["file_name"])
+    segment = {"id": 1, "category_id": 9, "area": 12, "bbox": [0, 0, 6, 2], "iscrowd": 0}
+    ball = {"id": 9, "name": "ball", "isthing": 1}
+    panoptic = {
+        "images": images,
+        "categories": [{"id": 4, "name": "sky", "isthing": 0}, ball],
+        "annotations": [
+            {"image_id": i["id"], "file_name": i["file_name"], "segments_info": [segment]}
+            for i in images
+        ],
+    }
+    whole = [[0, 0, 6, 0, 6, 4, 0, 4]]
+    instances = {
+        "images": images[::-1],
+        "categories": [{"id": 9, "name": name} for name in names],
+        "annotations": [
+            {
+                "id": i["id"], "image_id": i["id"], "category_id": 9, "iscrowd": 0, "area": 24,
+                "bbox": [0, 0, 6, 4], "segmentation": whole,
+            }
+            for i in images
+        ],
+    }  # fmt: skip
+    for name, content in (("panoptic", panoptic), ("instances", instances)):
+        (folder / f"annotations/{name}_val2017.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_objects_of_cocos_panoptic_images_are_those_of_its_instance_file(tmp_path: Path) -> None:
+    found = open_scored_data([write_coco(tmp_path)], None, TrainedOn(), "panoptic", "coco-panoptic")
+    truth = found.truth(0)
+    assert truth.image_id == 3
+    assert [(o.class_id, rle_area(o.rle)) for o in truth.objects] == [(0, 24)]
+    assert (truth.semantic_map == 1).sum() == 12
+    told = "objects are compared with those of the instance annotations of 'val'"
+    assert told in found.main.notes
+
+
+def test_an_instance_file_of_other_classes_is_left_alone(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path, names=("bird",))
+    found = open_scored_data([folder], None, TrainedOn(), "panoptic", "coco-panoptic")
+    assert [rle_area(o.rle) for o in found.truth(0).objects] == [12]

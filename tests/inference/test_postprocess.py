@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 from torch.testing import assert_close
 
 from mask2former.inference import postprocess
+from mask2former.inference.passes import Pass
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.resize import Frame
 
@@ -42,15 +43,16 @@ def published_masks(mask_logits, frame):
     return F.interpolate(cut[None], size=frame.original, mode="bilinear")[0]
 
 
-def published_semantic(class_logits, mask_logits, frame, before):
+def published_scores(class_logits, mask_logits, frame, before):
+    """Of every class at every pixel of the original size."""
     probs = class_logits.softmax(dim=-1)[:, :-1]
     if before:
         masks = published_masks(mask_logits, frame).sigmoid()
-        return torch.einsum("qc,qhw->chw", probs, masks).argmax(dim=0)
+        return torch.einsum("qc,qhw->chw", probs, masks)
     padded = F.interpolate(mask_logits[None], size=frame.padded, mode="bilinear")[0].sigmoid()
     scores = torch.einsum("qc,qhw->chw", probs, padded)
     cut = scores[:, : frame.resized[0], : frame.resized[1]]
-    return F.interpolate(cut[None], size=frame.original, mode="bilinear")[0].argmax(dim=0)
+    return F.interpolate(cut[None], size=frame.original, mode="bilinear")[0]
 
 
 def published_panoptic(class_logits, masks, score_threshold=0.8, overlap_threshold=0.8):
@@ -107,8 +109,43 @@ def test_semantic_equals_the_published_order(frame, seed, monkeypatch) -> None:
     monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 20_000)  # several bands at these sizes
     prediction = smooth_prediction(frame, seed=seed)
     for resized, before in (("masks", True), ("scores", False)):
-        result = semantic(*prediction, frame, resized=resized).label_map
-        assert torch.equal(result, published_semantic(*prediction, frame, before))
+        result = semantic([Pass(*prediction, frame)], resized=resized).label_map
+        assert torch.equal(result, published_scores(*prediction, frame, before).argmax(dim=0))
+
+
+@pytest.mark.parametrize("original", [(61, 83), (211, 40), (1, 1), (128, 128)])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_semantic_of_several_passes_equals_the_published_order(
+    original, before, seed, monkeypatch
+) -> None:
+    monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 20_000)
+    sizes = [((32, 64), (30, 41)), ((64, 64), (59, 64)), ((96, 128), (90, 121))]
+    passes = [
+        Pass(*smooth_prediction(frame, seed=10 * seed + i), frame, flipped)
+        for i, frame in enumerate(Frame(*size, original) for size in sizes)
+        for flipped in (False, True)
+    ]
+    total = None
+    for one in passes:
+        scores = published_scores(one.class_logits, one.mask_logits, one.frame, before)
+        scores = scores.flip(dims=[2]) if one.flipped else scores
+        total = scores if total is None else total + scores
+    expected = (total / len(passes)).argmax(dim=0)
+    result = semantic(passes, resized="masks" if before else "scores").label_map
+    assert torch.equal(result, expected)
+
+
+def test_a_mirrored_pass_says_the_same_as_a_plain_one_of_a_symmetric_frame() -> None:
+    frame = Frame((64, 96), (64, 96), (61, 83))  # no padding, so that mirroring is exact
+    class_logits, mask_logits = smooth_prediction(frame)
+    plain = Pass(class_logits, mask_logits, frame)
+    mirrored = Pass(class_logits, mask_logits.flip(2), frame, flipped=True)
+    for resized in ("masks", "scores"):
+        alone = semantic([plain], resized=resized).label_map
+        both = semantic([plain, mirrored], resized=resized).label_map
+        # sums are rounded in another order where two classes are equal but for rounding
+        assert (alone != both).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
@@ -157,9 +194,9 @@ def test_instances_equal_the_published_order(frame, is_thing) -> None:
 def test_bands_of_rows_do_not_change_the_semantic_result(monkeypatch) -> None:
     frame = Frame((96, 128), (90, 121), (173, 230))
     prediction = smooth_prediction(frame)
-    whole = [semantic(*prediction, frame, resized=r).label_map for r in ("masks", "scores")]
+    whole = [semantic([Pass(*prediction, frame)], resized=r).label_map for r in ("masks", "scores")]
     monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 1)  # one row at a time
-    rows = [semantic(*prediction, frame, resized=r).label_map for r in ("masks", "scores")]
+    rows = [semantic([Pass(*prediction, frame)], resized=r).label_map for r in ("masks", "scores")]
     assert torch.equal(whole[0], rows[0])
     assert torch.equal(whole[1], rows[1])
 
@@ -167,7 +204,7 @@ def test_bands_of_rows_do_not_change_the_semantic_result(monkeypatch) -> None:
 def test_the_two_semantic_orders_differ() -> None:
     frame = Frame((96, 128), (90, 121), (61, 83))
     prediction = smooth_prediction(frame, seed=3)
-    masks, scores = (semantic(*prediction, frame, resized=r) for r in ("masks", "scores"))
+    masks, scores = (semantic([Pass(*prediction, frame)], resized=r) for r in ("masks", "scores"))
     assert not torch.equal(masks.label_map, scores.label_map)
 
 
@@ -179,7 +216,9 @@ def test_the_first_query_and_the_first_class_win_ties() -> None:
     assert result.segment_map.tolist() == [[1, 1, 0]]
     even = logits_of([[0.45, 0.45, 0.1]] * 3)
     for resized in ("masks", "scores"):
-        assert semantic(even, masks, frame, resized=resized).label_map.tolist() == [[0, 0, 0]]
+        assert semantic([Pass(even, masks, frame)], resized=resized).label_map.tolist() == [
+            [0, 0, 0]
+        ]
 
 
 def test_stuff_of_one_class_is_one_segment_and_things_are_not() -> None:
@@ -236,7 +275,8 @@ def test_one_query_and_one_class_give_one_instance() -> None:
     # 0.75 x sigmoid(2) = 0.75 x 0.880797
     assert segment.score == pytest.approx(0.660598, abs=1e-5)
     assert (result.height, result.width) == (2, 3)
-    label_map = semantic(logits_of([[0.75, 0.25]]), masks, frame, resized="masks").label_map
+    one = Pass(logits_of([[0.75, 0.25]]), masks, frame)
+    label_map = semantic([one], resized="masks").label_map
     assert label_map.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
@@ -262,12 +302,9 @@ def test_half_precision_predictions_are_computed_in_single() -> None:
     frame = FRAMES[0]
     class_logits, mask_logits = (x.half() for x in smooth_prediction(frame))
     as_float = (class_logits.float(), mask_logits.float())
-    for function, options in (
-        (semantic, {"resized": "masks"}),
-        (semantic, {"resized": "scores"}),
-    ):
-        half = function(class_logits, mask_logits, frame, **options).label_map
-        assert torch.equal(half, function(*as_float, frame, **options).label_map)
+    for resized in ("masks", "scores"):
+        half = semantic([Pass(class_logits, mask_logits, frame)], resized=resized).label_map
+        assert torch.equal(half, semantic([Pass(*as_float, frame)], resized=resized).label_map)
     half = panoptic(class_logits, mask_logits, frame, is_thing=IS_THING)
     full = panoptic(*as_float, frame, is_thing=IS_THING)
     assert torch.equal(half.segment_map, full.segment_map)

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mask2former.inference.resize import Frame, axis_weights, resize, resize_columns, resize_rows
+from mask2former.inference.resize import (
+    Frame,
+    axis_weights,
+    position_weights,
+    resize,
+    resize_columns,
+    resize_rows,
+)
 
 
 def test_a_frame_needs_pixels() -> None:
@@ -34,3 +41,10 @@ def test_rows_and_columns_apart_equal_two_plain_resizes(rows) -> None:
     band = resize_columns(resize_columns(band, 32)[..., :30], 43)
     # products of weights are rounded in another order
     assert_close(band, whole[:, rows], rtol=1e-5, atol=1e-6)
+
+
+def test_position_weights_at_the_cells_of_a_resize_are_its_weights() -> None:
+    positions = (torch.arange(19, dtype=torch.float64) + 0.5) * 6 / 19
+    assert_close(position_weights(positions, 6), axis_weights(6, (19, 19)), rtol=0, atol=1e-6)
+    far = torch.tensor([-9.0, 0.2, 0.75, 99.0], dtype=torch.float64)
+    assert position_weights(far, 2).tolist() == [[1, 0], [1, 0], [0.75, 0.25], [0, 1]]

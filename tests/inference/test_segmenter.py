@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
 from mask2former.inference import segmenter as segmenter_module
 from mask2former.inference.segmenter import Segmenter, read_pixels
+from mask2former.inference.views import TestTimeAugmentation
+from mask2former.presets import find_preset
 from mask2former.types import Classes, MaskPrediction
+from mask2former.weights.open import Loaded
 
 CLASSES = Classes(("ball", "grass"), (7, 3), (True, False))
 
@@ -33,6 +37,18 @@ class LeftAndRight(nn.Module):
         wrong_layer = torch.zeros(1, 1, 2, 3)
         class_logits = torch.cat([wrong_layer, self.class_probs.log()[None, None]])
         return MaskPrediction(class_logits, embeddings.repeat(2, 1, 1, 1), features)
+
+
+class RedAndNot(LeftAndRight):
+    """Says that what is red is a ball and the rest is grass; its queries change places by size."""
+
+    def forward(self, images):
+        self.sizes = [*getattr(self, "sizes", []), tuple(images.shape[-2:])]
+        features = 12 * F.avg_pool2d(images[:, :1], 4) - 6
+        turned = len(self.sizes) % 2
+        embeddings = torch.tensor([[[[1.0], [-1.0]]]]).roll(turned, dims=2)
+        class_logits = self.class_probs.log()[None, None].roll(turned, dims=2)
+        return MaskPrediction(class_logits, embeddings, features)
 
 
 def make(task="panoptic", model=None, **options):
@@ -68,6 +84,105 @@ def test_an_instance_model_keeps_every_class() -> None:
     assert len(prediction.rles) == len(prediction.segments) == 4  # 2 queries x 2 classes
 
 
+def red_left(height=64, width=128):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
+def test_one_view_at_the_usual_size_is_no_augmentation(task) -> None:
+    tta = TestTimeAugmentation((64,), 128, flip=False)
+    for pixels in (picture(), picture(100, 37), picture(64, 128)):
+        plain = make(task).predict_tasks(pixels, make(task).tasks)
+        augmented = make(task, tta=tta).predict_tasks(pixels, make(task).tasks)
+        for name, prediction in plain.items():
+            if name == "instance":
+                assert prediction.result == augmented[name].result
+            elif name == "panoptic":
+                assert prediction.segments == augmented[name].segments
+                assert (prediction.segment_map == augmented[name].segment_map).all()
+            else:
+                assert (prediction.label_map == augmented[name].label_map).all()
+
+
+def test_views_of_every_size_and_side_agree() -> None:
+    tta = TestTimeAugmentation((32, 64, 96), 448)
+    left = np.arange(128) < 64
+    segmenter = make(model=RedAndNot(), tta=tta)
+    predictions = segmenter.predict_tasks(red_left(), segmenter.tasks)
+    # the first pass has the queries turned: grass is its first one
+    assert [s.class_id for s in predictions["panoptic"].segments] == [1, 0]
+    assert (predictions["panoptic"].segment_map == np.where(left, 2, 1)).all()
+    assert (predictions["semantic"].label_map == np.where(left, 0, 1)).all()
+    best = predictions["instance"].segments[0]
+    assert best.score == pytest.approx(0.96, abs=0.01)
+    assert np.array_equal(predictions["instance"].masks[0], np.broadcast_to(left, (64, 128)))
+
+
+def test_segments_start_from_the_usual_size_and_semantic_scores_have_no_first() -> None:
+    tta = TestTimeAugmentation((32, 96), 448)
+    usual, small, large = (64, 128), (32, 64), (96, 192)
+    for task, sizes in (("panoptic", [usual, small, large]), ("semantic", [small, large])):
+        network = RedAndNot()
+        output = make(task, network, tta=tta).forward(red_left())
+        assert network.sizes == [size for size in sizes for _ in range(2)]
+        assert [one.flipped for one in output.passes] == [False, True] * len(sizes)
+        assert all(one.frame.original == (64, 128) for one in output.passes)
+
+
+def test_a_semantic_model_is_augmented_in_the_published_order() -> None:
+    pixels = picture(50, 90)
+    network = RedAndNot()
+    network.class_probs = torch.tensor([[0.6, 0.3, 0.1], [0.3, 0.5, 0.2]])
+    total = torch.zeros(2, 50, 90)
+    usual = Image.fromarray(pixels).resize((115, 64), Image.Resampling.BILINEAR)
+    # of 115 x 64: short side 32, 96, and 128 with a long side of at most 200
+    for size_wh in ((58, 32), (173, 96), (200, 111)):
+        view = usual.resize(size_wh, Image.Resampling.BILINEAR)
+        for flipped in (False, True):
+            shown = np.asarray(view)[:, ::-1] if flipped else np.asarray(view)
+            image = torch.from_numpy(shown.copy()).permute(2, 0, 1)
+            padded = network.pixel_mean.repeat(1, -(-image.shape[1] // 32) * 32, 1)
+            padded = padded.repeat(1, 1, -(-image.shape[2] // 32) * 32)
+            padded[:, : image.shape[1], : image.shape[2]] = image / 255
+            said = network(padded[None])
+            masks = said.mask_logits()[:1]
+            masks = F.interpolate(masks, size=padded.shape[1:], mode="bilinear")[0].sigmoid()
+            class_probs = said.class_logits[-1, 0].softmax(dim=-1)[:, :-1]
+            scores = torch.einsum("qc,qhw->chw", class_probs, masks)
+            scores = scores[None, :, : image.shape[1], : image.shape[2]]
+            scores = F.interpolate(scores, size=(50, 90), mode="bilinear")[0]
+            total += scores.flip(2) if flipped else scores
+    tta = TestTimeAugmentation((32, 96, 128), 200)
+    label_map = make("semantic", network, tta=tta).predict(pixels).label_map
+    assert set(np.unique(label_map)) == {0, 1}
+    assert np.array_equal(label_map, (total / 6).argmax(dim=0).numpy())
+
+
+def test_the_cost_of_a_prediction_is_told() -> None:
+    assert make().describe_passes() == "1 pass an image, without test-time augmentation"
+    # a 3:4 photo is 64 x 85 and 32 x 43 then, 4 x 5440 and 4 x 1376 of 5440 pixels, halved
+    tta = TestTimeAugmentation((32,), 448)
+    assert make("panoptic", tta=tta).describe_passes() == (
+        "test-time augmentation: 4 passes an image (2 sizes, each also mirrored), about 2.5 times "
+        "the pixels of one"
+    )
+    assert make("semantic", tta=tta).describe_passes() == (
+        "test-time augmentation: 2 passes an image (1 size, each also mirrored), about 0.5 times "
+        "the pixels of one"
+    )
+
+
+def test_a_model_brings_its_own_sizes(monkeypatch) -> None:
+    run = find_preset("tiny").run("panoptic")
+    monkeypatch.setattr(segmenter_module, "load", lambda *_: Loaded(LeftAndRight(), CLASSES, run))
+    assert Segmenter.load("w", "cpu").tta is None
+    # 128 x 0.5, 0.75 ... 1.75, and 7 x 128
+    expected = TestTimeAugmentation((64, 96, 128, 160, 192, 224), 896)
+    assert Segmenter.load("w", "cpu", tta=True).tta == expected
+
+
 def test_several_tasks_need_the_network_once(monkeypatch) -> None:
     segmenter = make()
     passes = []
@@ -85,11 +200,12 @@ def test_the_network_gets_the_image_resized_and_padded_with_the_pixel_mean() -> 
     # short side 30 -> 64, long side 45 -> 96; a multiple of 32 already
     assert model.images.shape == (1, 3, 64, 96)
     assert (model.images == 1).all()
-    output = make(model=model).forward(np.full((40, 60, 3), 255, np.uint8)[:33])
+    (only,) = make(model=model).forward(np.full((40, 60, 3), 255, np.uint8)[:33]).passes
     # 33 x 60 -> 64 x 116, padded to 128
-    assert output.frame.padded == (64, 128)
-    assert output.frame.resized == (64, 116)
-    assert output.frame.original == (33, 60)
+    assert only.frame.padded == (64, 128)
+    assert only.frame.resized == (64, 116)
+    assert only.frame.original == (33, 60)
+    assert not only.flipped
     padding = model.images[0, :, :, 116:]
     assert torch.equal(padding, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand_as(padding))
 

@@ -53,7 +53,7 @@ def test_a_folder_without_splits_holds_images_out(tmp_path: Path, caplog) -> Non
     assert splits.validation is not None
     assert (len(splits.train), len(splits.validation)) == (13, 1)
     trained = {record.image_id for record in splits.train.dataset.records}
-    assert not trained & {record.image_id for record in splits.validation.records}
+    assert not trained & {record.image_id for record in splits.validation.main.records}
     assert caplog.messages == [
         f"{tmp_path / 'set'} has no splits; held out to validate: 1 of 14 images (see --split)"
     ]
@@ -68,7 +68,7 @@ def test_one_image_is_trained_and_scored_with_one_warning(tmp_path: Path, caplog
     [(train, validation)] = splits.folders
     assert validation is not None
     assert (len(train), len(validation)) == (1, 1)
-    assert fast_check(train, num_queries=9, validation=validation) == []
+    assert fast_check(train, num_queries=9, validation=validation.main) == []
     assert caplog.messages == [
         f"{tmp_path / 'set'} is one image, of which nothing can be held out: the model is scored "
         f"on what it is trained on"

@@ -11,13 +11,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from mask2former.cli import data, doctor, evaluate, predict, presets, quickstart, train, weights
+from mask2former.cli.call import WORDS
+from mask2former.distributed import LostPeerError, is_main
+from mask2former.launch import LOST_PEER, end_with_launcher, launched
+from mask2former.ranks import find_place
 
 DEBUG_VARIABLE = "MASK2FORMER_DEBUG"
 
@@ -76,17 +81,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; the process's own without any.
 
     Returns:
-        The exit code: 0; 2 for a wrong call or bad input; 1 for a failure; 130 after Ctrl-C, 143
-        when the system asked it to end.
+        The exit code: 0; 2 for a wrong call or bad input; 1 for a failure; 3 when another of
+        several processes failed; 130 after Ctrl-C, 143 when the system asked it to end.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    WORDS.set(words)
+    if launched():
+        end_with_launcher()
+    code: object = OK
+    failure = None
     with _interrupted_when_terminated() as terminations:
         try:
-            code = app(args=words, prog_name="mask2former", standalone_mode=False)
+            with _silent_unless_main():
+                code = app(args=words, prog_name="mask2former", standalone_mode=False)
         except KeyboardInterrupt:
             code = INTERRUPTED
         except Exception as error:
-            return _explain(error)
+            failure = error
+    if failure is not None:
+        return _explain(failure)
     if terminations:
         return TERMINATED
     return code if isinstance(code, int) else OK
@@ -96,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _interrupted_when_terminated() -> Iterator[list[int]]:
     """`timeout`, a scheduler or a container end commands as Ctrl-C does: they clean up first.
 
+    One of several processes may be asked twice, by its launcher and by the system: it hears the
+    first, and nothing once it has done its work or failed, so that its exit code tells of that.
+
     Yields:
         The signals that came.
     """
@@ -103,7 +119,8 @@ def _interrupted_when_terminated() -> Iterator[list[int]]:
 
     def interrupt(number: int, _: object) -> None:
         came.append(number)
-        raise KeyboardInterrupt
+        if len(came) == 1 or not launched():
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # signals are not for others
         yield came
@@ -112,13 +129,25 @@ def _interrupted_when_terminated() -> Iterator[list[int]]:
     try:
         yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if launched() else before)
+
+
+@contextmanager
+def _silent_unless_main() -> Iterator[None]:
+    """Of several processes rank 0 alone writes on standard output."""
+    if is_main():
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _explain(error: Exception) -> int:
     """One message on standard error."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
+    if isinstance(error, LostPeerError):
+        return _say(str(error), LOST_PEER)
     if isinstance(error, UsageError):
         close = getattr(error, "possibilities", None)  # of a misspelt option
         hint = f"{error.message}; did you mean {' or '.join(close)}?" if close else None
@@ -155,8 +184,17 @@ def _say_failed(error: Exception) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    """Where nobody else tells the messages of several processes apart, they say whose they are."""
+    sys.stderr.write(f"error{_whose()}: {message}\n")
     return code
+
+
+def _whose() -> str:
+    try:
+        place = None if launched() else find_place()
+    except ValueError:  # what was wrong with the environment is the message
+        place = None
+    return "" if place is None else f" of rank {place.rank}"
 
 
 def _is_ours(error: Exception) -> bool:

@@ -29,17 +29,21 @@ Json: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, mps or any PyTorch device.")
 ]
+Devices: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, help="Processes on this machine, each with a GPU if there are any."
+    ),
+]
+Tta: TypeAlias = Annotated[
+    bool, typer.Option("--tta", help="Average over several sizes and mirrored images: slow.")
+]
 TaskName: TypeAlias = Annotated[
     Task | None,
     typer.Option("--task", metavar="TASK", help="|".join(TASKS) + ".", parser=parse_task),
 ]
-Weights: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        metavar="W",
-        help="A run, a checkpoint of any kind, a hub id, or a published preset's name.",
-    ),
-]
+WEIGHTS_HELP = "A run, a checkpoint of any kind, a hub id, or a published preset's name."
+Weights: TypeAlias = Annotated[str, typer.Option(metavar="W", help=WEIGHTS_HELP)]
 PublishedAs: TypeAlias = Annotated[
     str | None,
     typer.Option(

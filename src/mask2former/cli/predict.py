@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mask2former.cli.options import Device, Json, PublishedAs, TaskName, Weights
+from mask2former.cli.options import Device, Json, PublishedAs, TaskName, Tta, Weights
 from mask2former.cli.report import Report
 from mask2former.suggestions import did_you_mean
 
@@ -29,6 +29,7 @@ def predict(
         typer.Option(metavar="T", min=0, max=1, help="Least score of what is kept and drawn."),
     ] = None,
     preset: PublishedAs = None,
+    tta: Tta = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -41,7 +42,9 @@ def predict(
 
         kinds = parse_kinds(save)
         images = find_images(sources)
-        segmenter = Segmenter.load(weights, device=device, preset=preset)
+        segmenter = Segmenter.load(weights, device=device, preset=preset, tta=tta)
+        if tta:
+            report.text(segmenter.describe_passes())
         start = time.perf_counter()
         done = predict_files(segmenter, images, output, kinds, task=task, score_threshold=threshold)
         for _ in report.progress(done, len(images)):

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mask2former.distributed import is_main
+
 T = TypeVar("T")
 LONGEST_NAME = 24
 """Characters of a first column that are never broken."""
@@ -40,7 +42,9 @@ class Report:
         self._console.print(line, soft_wrap=True)
 
     def progress(self, items: Iterable[T], count: int) -> Iterable[T]:
-        """The items, with a bar on standard error while they come."""
+        """The items, with a bar on standard error while they come; one for several processes."""
+        if not is_main():
+            return items
         console = Console(stderr=True)
         return track(items, description="", total=count, console=console, transient=True)
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Mask: TypeAlias = tuple[NDArray[np.float64], ...] | dict
 """Polygons, each (n, 2) as (x, y) in pixels of the upright image, or a compressed RLE."""
+Box: TypeAlias = tuple[float, float, float, float]
+"""(x, y, width, height) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Instance:
     """In pixels, as in the file."""
     track_id: int | None = None
     """The same for one object in all frames of a video; none for single images."""
+    box: Box | None = None
+    """As in the file; none where it has no right one."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
-from numpy.typing import NDArray
 
 from mask2former.data.annotations import (
     Annotations,
     AsRead,
+    Box,
+    Instance,
     Instances,
     Layered,
     SegmentLabel,
@@ -20,8 +22,9 @@ from mask2former.data.class_tables import plain_name
 from mask2former.data.dataset import Dataset, Record, TaskDataset
 from mask2former.data.overlaps import join_layers, paint_classes, resolve_overlaps
 from mask2former.masks.id_maps import compact_ids
+from mask2former.masks.id_runs import id_map_rles
 from mask2former.masks.polygons import mask_to_rle
-from mask2former.masks.rle import encode_mask, rle_area
+from mask2former.masks.rle import rle_area, rle_box
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
@@ -31,6 +34,18 @@ OVERLAP_NOTE = (
     "where objects overlap, the smaller one lies above the larger one and crowds below all"
 )
 UNLABELLED_NOTE = "pixels of no object are unlabelled"
+
+
+class TrueObject(NamedTuple):
+    """One annotated object of an image."""
+
+    class_id: int
+    rle: dict
+    is_crowd: bool
+    area: float
+    """In pixels: the file's for polygons and run lengths, counted for id maps."""
+    box: Box
+    """The file's, else the tight one around the mask; zeros when that is empty."""
 
 
 def for_task(dataset: Dataset, task: Task) -> TaskDataset:
@@ -262,28 +277,23 @@ def panoptic_map(
     return table[compact], segments
 
 
-def instance_rles(annotations: Annotations) -> list[tuple[int, dict, bool, float]]:
-    """(class id, RLE, is crowd, area in pixels) of each object, in file order.
-
-    Areas are the file's for polygons and run lengths, and counted for id maps.
-    """
+def instance_rles(annotations: Annotations) -> list[TrueObject]:
+    """Every object with a mask of its own, in file order."""
     if isinstance(annotations, Instances):
         height, width = annotations.height, annotations.width
-        return [
-            (
-                item.class_id,
-                mask_to_rle(item.mask, height, width),
-                item.is_crowd,
-                item.area,
-            )
-            for item in annotations.items
-        ]
-    return [_segment_rle(annotations.ids, segment) for segment in annotations.segments]
+        return [_true_object(item, height, width) for item in annotations.items]
+    segments = annotations.segments
+    rles = id_map_rles(annotations.ids, [segment.id for segment in segments])
+    return [
+        TrueObject(s.class_id, rle, s.is_crowd, float(rle_area(rle)), rle_box(rle))
+        for s, rle in zip(segments, rles, strict=True)
+    ]
 
 
-def _segment_rle(ids: NDArray[np.int32], segment: SegmentLabel) -> tuple[int, dict, bool, float]:
-    rle = encode_mask(ids == segment.id)
-    return segment.class_id, rle, segment.is_crowd, float(rle_area(rle))
+def _true_object(item: Instance, height: int, width: int) -> TrueObject:
+    rle = mask_to_rle(item.mask, height, width)
+    box = rle_box(rle) if item.box is None else item.box
+    return TrueObject(item.class_id, rle, item.is_crowd, item.area, box)
 
 
 def _segment_map(annotations: Annotations) -> SegmentMap:

@@ -27,3 +27,8 @@ def ratio(part: NDArray[np.number], whole: NDArray[np.number]) -> NDArray[np.flo
     """Part / whole, NaN where whole is 0."""
     undefined = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=undefined, where=np.asarray(whole) > 0)
+
+
+def share(part: float | np.number, whole: float | np.number) -> float:
+    """Part / whole x 100; NaN where whole is 0."""
+    return 100 * float(part) / float(whole) if whole else math.nan

@@ -1,191 +1,135 @@
 """Average precision and recall of instances, as COCO defines them."""
 
-import contextlib
-import importlib.util
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mask2former.data.derive import TrueObject
+from mask2former.evaluation.average_precision import Accumulated, accumulate
 from mask2former.evaluation.averages import percent, unique_names
-from mask2former.masks.rle import rle_box
+from mask2former.evaluation.matching import (
+    DETECTION,
+    TRUE_OBJECT,
+    ImageMatches,
+    Overlap,
+    match_image,
+)
+from mask2former.evaluation.summary import Curves
 from mask2former.types import Classes, InstanceResult
 
-TrueInstance: TypeAlias = tuple[int, dict, bool, float]
-"""(class id, RLE, is crowd, area in pixels), as `data.derive.instance_rles` gives them."""
-
-Backend: TypeAlias = Literal["pycocotools", "hotcoco"]
-
 IOU_50, IOU_75 = 0, 5
-"""Positions in COCOeval's thresholds 0.50, 0.55, ..., 0.95."""
-
-
-def fastest_backend() -> Backend:
-    """Hotcoco where it is installed: the same numbers tens of times sooner."""
-    return "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
+"""Positions in `matching.THRESHOLDS`."""
 
 
 class InstanceMetrics:
-    """Collects run lengths image by image; the metrics are of all images together.
+    """Matches detections image by image, and keeps some thirty bytes of each.
 
-    Only the things among the classes take part.
+    Only the things among the classes take part. Whatever way the images are divided among
+    processes, the numbers are the same to the last bit.
     """
 
-    def __init__(self, classes: Classes) -> None:
+    def __init__(self, classes: Classes, boundary: bool = True) -> None:
+        """Make it, with nothing counted.
+
+        Args:
+            classes: Of the data set.
+            boundary: Find boundary AP as well.
+        """
         self.classes = classes
-        self.images: dict[int | str, tuple[InstanceResult, list[TrueInstance]]] = {}
+        self.boundary = boundary
+        self.images: dict[int | str, ImageMatches] = {}
 
     def update(
-        self, image_id: int | str, result: InstanceResult, truth: Sequence[TrueInstance]
+        self, image_id: int | str, result: InstanceResult, truth: Sequence[TrueObject]
     ) -> None:
-        """Keep one image.
+        """Match one image.
 
         Args:
             image_id: As in the data set; among equal scores of several images the lower id is
                 first, as in COCOeval. An image that comes twice (padded batches of several
                 processes) counts once.
-            result: The prediction.
+            result: The prediction, in any order. Boxes are those of its segments.
             truth: All objects of the image, crowds among them.
 
         Raises:
             ValueError: The ground truth has another size than the prediction.
         """
-        for _, rle, _, _ in truth:
-            if list(rle["size"]) != [result.height, result.width]:
+        for item in truth:
+            if list(item.rle["size"]) != [result.height, result.width]:
                 raise ValueError(
                     f"the prediction has size (h, w) = {(result.height, result.width)} and the "
-                    f"ground truth {tuple(rle['size'])}; predict at the size of the ground truth"
+                    f"ground truth {tuple(item.rle['size'])}; predict at the size of the ground "
+                    f"truth"
                 )
-        self.images[image_id] = (result, list(truth))
+        is_thing = np.array(self.classes.is_thing, bool)
+        self.images[image_id] = match_image(result, truth, is_thing, boundary=self.boundary)
 
     def merge(self, other: "InstanceMetrics") -> None:
-        """Add what another process collected."""
+        """Add what another process matched."""
         self.images.update(other.images)
 
-    def compute(
-        self, backend: Backend | None = None
-    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def compute(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """The metrics in percent, of all things and of each; NaN where nothing defines one.
 
-        Boxes of predictions and ground truth are those of the masks. Small, medium and large are
-        by the area that the ground truth states, and the mask's pixels for predictions.
-
-        Args:
-            backend: Who computes. None: `fastest_backend`.
+        Small, medium and large are by the area that the ground truth states, and the mask's pixels
+        for predictions.
 
         Source:
-            pycocotools `COCOeval`, with its thresholds, area ranges and 1, 10, 100 detections.
+            pycocotools `COCOeval`, with its thresholds, area ranges and 1, 10, 100 detections;
+            boundary AP as Boundary IoU (Cheng et al., 2021) defines it for COCO.
         """
-        backend = backend or fastest_backend()
-        dataset = self._truth(), self._detections()
-        masks = _evaluate(backend, "segm", *dataset)
-        boxes = _evaluate(backend, "bbox", *dataset)
-        precision, recall = masks["precision"], masks["recall"]
+        precision, recall = self._accumulated()
+        masks, boxes = precision[Overlap.MASK.lanes()], precision[Overlap.BOX.lanes()]
+        boundaries = precision[Overlap.BOUNDARY.lanes()]
         metrics = {
-            "AP": _mean(precision[..., 0, -1]),
-            "AP50": _mean(precision[IOU_50, ..., 0, -1]),
-            "AP75": _mean(precision[IOU_75, ..., 0, -1]),
-            "APs": _mean(precision[..., 1, -1]),
-            "APm": _mean(precision[..., 2, -1]),
-            "APl": _mean(precision[..., 3, -1]),
-            "boxAP": _mean(boxes["precision"][..., 0, -1]),
-            "AR1": _mean(recall[..., 0, 0]),
-            "AR10": _mean(recall[..., 0, 1]),
-            "AR100": _mean(recall[..., 0, 2]),
+            "AP": _mean(masks),
+            "AP50": _mean(masks[IOU_50]),
+            "AP75": _mean(masks[IOU_75]),
+            "APs": _mean(precision[Overlap.MASK.lanes(1)]),
+            "APm": _mean(precision[Overlap.MASK.lanes(2)]),
+            "APl": _mean(precision[Overlap.MASK.lanes(3)]),
+            "boxAP": _mean(boxes),
         }
+        if self.boundary:
+            metrics |= {"boundaryAP": _mean(boundaries), "boundaryAP50": _mean(boundaries[IOU_50])}
+        metrics |= {name: _mean(recall[..., i]) for i, name in enumerate(("AR1", "AR10", "AR100"))}
         names = unique_names(self.classes)
-        per_class = {
-            names[class_id]: {
-                "AP": _mean(precision[:, :, i, 0, -1]),
-                "AP50": _mean(precision[IOU_50, :, i, 0, -1]),
-                "boxAP": _mean(boxes["precision"][:, :, i, 0, -1]),
+        per_class = {}
+        for k, class_id in sorted(enumerate(self._thing_ids()), key=lambda pair: pair[1]):
+            of_class = {
+                "AP": _mean(masks[..., k]),
+                "AP50": _mean(masks[IOU_50, :, k]),
+                "boxAP": _mean(boxes[..., k]),
             }
-            for i, class_id in enumerate(self._thing_ids())
-        }
+            if self.boundary:
+                of_class["boundaryAP"] = _mean(boundaries[..., k])
+            per_class[names[class_id]] = of_class
         return metrics, per_class
 
-    def _thing_ids(self) -> list[int]:
-        return [i for i, is_thing in enumerate(self.classes.is_thing) if is_thing]
-
-    def _truth(self) -> dict:
-        return self._coco_dataset(
-            (image, class_id, rle, {"area": area, "iscrowd": int(is_crowd)})
-            for image, (_, truth) in self._in_order()
-            for class_id, rle, is_crowd, area in truth
-        )
-
-    def _detections(self) -> dict:
-        return self._coco_dataset(
-            (image, s.class_id, rle, {"area": float(s.area), "iscrowd": 0, "score": s.score})
-            for image, (result, _) in self._in_order()
-            for s, rle in zip(result.segments, result.rles, strict=True)
-        )
-
-    def _in_order(self) -> Iterator[tuple[int, tuple[InstanceResult, list[TrueInstance]]]]:
-        """The images numbered from 1 in the order of their ids; numbers before text."""
-        ids = sorted(self.images, key=lambda id_: (isinstance(id_, str), id_))
-        return ((i, self.images[id_]) for i, id_ in enumerate(ids, start=1))
-
-    def _coco_dataset(self, objects: Iterable[tuple[int, int, dict, dict]]) -> dict:
-        """A COCO data set; ids are positions + 1, since COCOeval takes 0 for "not matched"."""
-        annotations = [
-            {
-                "id": i,
-                "image_id": image,
-                "category_id": class_id + 1,
-                "segmentation": rle,
-                "bbox": list(rle_box(rle)),
-                **properties,
-            }
-            for i, (image, class_id, rle, properties) in enumerate(objects, start=1)
-            if self.classes.is_thing[class_id]
-        ]
+    def curves(self) -> Curves:
+        """Precision by IoU threshold and recall, of each thing that has true objects."""
+        masks = self._accumulated().precision[Overlap.MASK.lanes()]
+        names = unique_names(self.classes)
         return {
-            "images": [
-                {"id": image, "height": result.height, "width": result.width}
-                for image, (result, _) in self._in_order()
-            ],
-            "categories": [{"id": i + 1, "name": str(i)} for i in self._thing_ids()],
-            "annotations": annotations,
+            names[class_id]: masks[..., k]
+            for k, class_id in sorted(enumerate(self._thing_ids()), key=lambda pair: pair[1])
+            if not np.isnan(masks[0, 0, k])
         }
 
+    def _accumulated(self) -> Accumulated:
+        in_order = [
+            self.images[i] for i in sorted(self.images, key=lambda id_: (isinstance(id_, str), id_))
+        ]
+        detections = np.frombuffer(b"".join(image.detections for image in in_order), DETECTION)
+        objects = np.frombuffer(b"".join(image.true_objects for image in in_order), TRUE_OBJECT)
+        return accumulate(detections, objects, self._thing_ids())
 
-def _evaluate(
-    backend: Backend, kind: Literal["segm", "bbox"], truth: dict, detections: dict
-) -> dict[str, NDArray[np.float64]]:
-    """Precision by (threshold, recall, class, area range, detections), and recall; -1: undefined.
-
-    The area of a detection is that of what is compared: its mask, or its box.
-    """
-    if kind == "bbox":
-        boxes = [{**d, "area": d["bbox"][2] * d["bbox"][3]} for d in detections["annotations"]]
-        detections = {**detections, "annotations": boxes}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its steps
-        evaluation = _coco_eval(backend, kind, truth, detections)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return {key: np.asarray(evaluation.eval[key]) for key in ("precision", "recall")}
-
-
-def _coco_eval(
-    backend: Backend, kind: Literal["segm", "bbox"], truth: dict, detections: dict
-) -> Any:
-    if backend == "hotcoco":
-        import hotcoco
-
-        return hotcoco.COCOeval(hotcoco.COCO(truth), hotcoco.COCO(detections), kind)
-    from pycocotools import coco, cocoeval
-
-    return cocoeval.COCOeval(_indexed(coco.COCO(), truth), _indexed(coco.COCO(), detections), kind)
-
-
-def _indexed(coco: Any, dataset: dict) -> Any:
-    coco.dataset = dataset
-    coco.createIndex()
-    return coco
+    def _thing_ids(self) -> list[int]:
+        """By category id, as COCOeval has them: the last digit of a mean depends on the order."""
+        things = [i for i, is_thing in enumerate(self.classes.is_thing) if is_thing]
+        return sorted(things, key=lambda i: self.classes.category_ids[i])
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    return percent(values[values > -1])
+    return percent(values[~np.isnan(values)])

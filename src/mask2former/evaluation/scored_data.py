@@ -5,12 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from mask2former.config import NO_DATA
-from mask2former.data.dataset import TaskDataset
+from mask2former.data.dataset import Dataset
 from mask2former.data.derive import for_task
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.formats.splits import means
-from mask2former.data.merging import merge_datasets, tell_unshared
+from mask2former.data.merging import tell_unshared
 from mask2former.data.open import DataFolder
+from mask2former.evaluation.truth import (
+    ScoredImages,
+    merge_scored,
+    scored_images,
+    with_objects,
+)
+from mask2former.fractions import Fractions
 from mask2former.inference.segmenter import TrainedOn
 from mask2former.tasks import Task
 
@@ -21,7 +28,7 @@ def open_scored_data(
     trained_on: TrainedOn,
     task: Task,
     format: str | None = None,  # noqa: A002 as the option is called
-) -> TaskDataset:
+) -> ScoredImages:
     """Open one split of each folder; those that the model was trained on, as its run did.
 
     Args:
@@ -33,7 +40,7 @@ def open_scored_data(
         format: Name of the format of all folders; none: as the run, or found.
 
     Returns:
-        Its notes say what was left out, and of which images the scores prove nothing.
+        The notes of `main` say what was left out, and of which images the scores prove nothing.
 
     Raises:
         FileNotFoundError: A folder or a file is missing.
@@ -43,7 +50,7 @@ def open_scored_data(
     if not folders:
         raise ValueError(NO_DATA)
     own = {folder.resolve() for folder in trained_on.folders}
-    parts: list[TaskDataset] = []
+    parts: list[ScoredImages] = []
     notes: list[str] = []
     lacking: dict[Path, list[str]] = {}
     for folder in folders:
@@ -63,12 +70,12 @@ def open_scored_data(
         if chosen is None:
             lacking[folder] = opened.splits(fractions)
             continue
-        part = for_task(opened.open(chosen, fractions), task)
+        part = open_scored(opened, chosen, fractions, task)
         parts.append(part)
         if split is None and chosen == WHOLE:
             notes.append(f"{folder} has no splits: all {len(part)} images are scored")
         was_seen = means(chosen, trained_on.train_split)
-        if is_own and (was_seen or WHOLE in (trained_on.train_split, part.split)):
+        if is_own and (was_seen or WHOLE in (trained_on.train_split, part.main.split)):
             notes.append(
                 f"the model was trained on images of split {chosen!r} of {folder}: how well it "
                 f"does on them says nothing about others"
@@ -78,10 +85,54 @@ def open_scored_data(
         has = "; ".join(f"{f} has {', '.join(map(repr, names))}" for f, names in lacking.items())
         raise ValueError(f"no split {wanted!r} to score: {has}; name one of these by --split")
     notes += [f"{folder} has no split {wanted!r} and is not scored" for folder in lacking]
-    unshared = tell_unshared(parts)
-    merged = merge_datasets(parts)
-    told = (*merged.notes, *notes) if unshared is None else (*merged.notes, *notes, unshared)
-    return replace(merged, notes=told)
+    unshared = tell_unshared([part.main for part in parts])
+    merged = merge_scored(parts)
+    told = (*merged.main.notes, *notes, *(() if unshared is None else (unshared,)))
+    main = replace(merged.main, notes=tuple(dict.fromkeys(told)))
+    return replace(merged, datasets={**merged.datasets, task: main})
+
+
+def open_scored(
+    folder: DataFolder, split: str, fractions: Fractions | None, task: Task
+) -> ScoredImages:
+    """One split of a folder, with all that scoring a task needs.
+
+    COCO's panoptic results are scored by the objects of `instances_*.json` where that file lies in
+    the same folder, as published: in the panoptic annotations what is hidden is cut off.
+
+    Args:
+        folder: Of the data.
+        split: Its name.
+        fractions: As of `DataFolder.open`.
+        task: What is scored.
+
+    Raises:
+        FileNotFoundError: Files are missing.
+        ValueError: The split is damaged, empty, or cannot serve the task.
+    """
+    images = scored_images(folder.open(split, fractions), task)
+    objects = _objects_beside(folder, images.main.split) if task == "panoptic" else None
+    if objects is None or "instance" not in images.datasets:
+        return images
+    things = set(images.datasets["instance"].classes.names)
+    if not things >= set(objects.classes.names):
+        return images
+    images = with_objects(images, for_task(objects, "instance"))
+    note = f"objects are compared with those of the instance annotations of {objects.split!r}"
+    main = replace(images.main, notes=(*images.main.notes, note))
+    return replace(images, datasets={**images.datasets, task: main})
+
+
+def _objects_beside(folder: DataFolder, split: str) -> Dataset | None:
+    """The same split of the instance annotations beside panoptic ones, where there are such."""
+    if folder.located.format.name != "coco-panoptic":
+        return None
+    try:
+        beside = DataFolder(folder.located.folder, format="coco-instance")
+    except ValueError:
+        return None
+    has_split = split in beside.located.found.splits
+    return beside.open(split) if has_split else None
 
 
 def _choose(split: str | None, available: Sequence[str], undivided: Sequence[str]) -> str | None:

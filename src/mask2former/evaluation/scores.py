@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from mask2former.data.annotations import Annotations, Instances
 from mask2former.data.class_tables import synonyms
-from mask2former.data.derive import instance_rles, panoptic_map, semantic_map
-from mask2former.evaluation.instance import InstanceMetrics, TrueInstance
+from mask2former.evaluation.cityscapes_objects import CityscapesObjects
+from mask2former.evaluation.cityscapes_pixels import CityscapesPixels
+from mask2former.evaluation.instance import InstanceMetrics
 from mask2former.evaluation.panoptic import VOID, PanopticMetrics
 from mask2former.evaluation.semantic import SemanticMetrics
+from mask2former.evaluation.summary import Summary
+from mask2former.evaluation.truth import ScoredImages, Truth
 from mask2former.tasks import Task
 from mask2former.types import (
     Classes,
@@ -25,91 +27,112 @@ from mask2former.types import (
 
 ClassIds: TypeAlias = dict[int, int]
 """Class id of the data set by class id of the model."""
+SCORED_WITH: Mapping[Task, tuple[Task, ...]] = {
+    "semantic": ("semantic",),
+    "instance": ("instance",),
+    "panoptic": ("panoptic", "instance", "semantic"),
+}
+"""Tasks whose metrics are those of a task."""
 SHOWN = 5
 
 
 class Scores:
     """Every metric of a task; panoptic has those of the other two as well, as published."""
 
-    def __init__(self, task: Task, model_classes: Classes, classes: Classes) -> None:
+    def __init__(self, images: ScoredImages, result_classes: Mapping[Task, Classes]) -> None:
         """Make them, with nothing counted.
 
         Args:
-            task: What is scored.
-            model_classes: What the results are numbered by.
-            classes: What the annotations are numbered by.
+            images: That are scored.
+            result_classes: What the results of each task are numbered by. Of the tasks that
+                `images` are annotated for, those that results come for.
 
         Raises:
-            ValueError: The model lacks a class of the data set.
+            ValueError: The results cannot have a class of the data set.
         """
-        self.task: Task = task
-        self.class_ids = match_classes(model_classes, classes)
-        self.semantic = SemanticMetrics(classes) if task in ("semantic", "panoptic") else None
-        self.panoptic = PanopticMetrics(classes) if task == "panoptic" else None
-        has_objects = task == "instance" or (task == "panoptic" and any(classes.is_thing))
-        self.instance = InstanceMetrics(classes) if has_objects else None
+        classes = images.classes
+        wanted = [task for task in SCORED_WITH[images.task] if task in classes]
+        self.tasks: list[Task] = [task for task in wanted if task in result_classes]
+        """Whose results `update` wants, the main one first."""
+        self._class_ids = {t: match_classes(result_classes[t], classes[t]) for t in self.tasks}
+        self.panoptic = PanopticMetrics(classes["panoptic"]) if "panoptic" in self.tasks else None
+        self.semantic = self.instance = self.cityscapes_pixels = self.cityscapes_objects = None
+        if "semantic" in self.tasks:
+            is_alone = images.task == "semantic"
+            self.semantic = SemanticMetrics(
+                classes["semantic"], panoptic_quality=is_alone, boundary=is_alone
+            )
+            if images.is_cityscapes:
+                self.cityscapes_pixels = CityscapesPixels(classes["semantic"])
+        if "instance" in self.tasks:
+            if images.is_cityscapes:
+                self.cityscapes_objects = CityscapesObjects(classes["instance"])
+            else:
+                self.instance = InstanceMetrics(classes["instance"])
 
-    def _renumber_labels(self, labels: Integer[np.ndarray, "h w"]) -> Int64[np.ndarray, "h w"]:
-        """Class ids of the data set; behind them, one for all classes that it does not have."""
-        table = np.full(max([int(labels.max(initial=0)), *self.class_ids]) + 1, len(self.class_ids))
-        table[list(self.class_ids)] = list(self.class_ids.values())
-        return table[labels]
-
-    @property
-    def tasks(self) -> list[Task]:
-        """Whose results `update` wants, the task itself first."""
-        return list(self._metrics())
-
-    def update(
-        self, image_id: int | str, results: Mapping[Task, Result], annotations: Annotations
-    ) -> None:
+    def update(self, results: Mapping[Task, Result], truth: Truth) -> None:
         """Count one image.
 
         Args:
-            image_id: As in the data set.
-            results: For each of `tasks`.
-            annotations: For `task`, at the size of the results.
+            results: For each of `tasks`, at the size of the annotations.
+            truth: What the image holds.
+
+        Raises:
+            ValueError: A result has another size than the annotations.
         """
-        for result in results.values():
-            if isinstance(result, SemanticResult) and self.semantic is not None:
-                truth = semantic_map(annotations, len(self.semantic.classes))
-                labels = result.label_map.cpu().numpy()
-                self.semantic.update(self._renumber_labels(labels), truth)
+        for task in self.tasks:
+            result, class_ids = results[task], self._class_ids[task]
+            if isinstance(result, SemanticResult):
+                self._update_semantic(renumber_labels(result, class_ids), truth)
             elif isinstance(result, PanopticResult) and self.panoptic is not None:
-                ids = result.segment_map.cpu().numpy()
-                segments = renumber_segments(result.segments, self.class_ids)
-                if len(segments) < len(result.segments):
-                    ids = np.where(np.isin(ids, [s.id for s in segments]), ids, VOID)
-                self.panoptic.update(ids, segments, *panoptic_map(annotations))
-            elif isinstance(result, InstanceResult) and self.instance is not None:
-                renumbered = renumber(result, self.class_ids)
-                truth = _true_things(annotations, self.instance.classes)
-                self.instance.update(image_id, renumbered, truth)
+                ids, segments = renumber_segments(result, class_ids)
+                self.panoptic.update(ids, segments, *truth.panoptic_map)
+            elif isinstance(result, InstanceResult):
+                self._update_objects(renumber(result, class_ids), truth)
 
     def merge(self, other: "Scores") -> None:
         """Add what another process counted, on other images."""
-        others = other._metrics()
-        for task, own in self._metrics().items():
-            own.merge(others[task])
+        for own, others in zip(self._metrics(), other._metrics(), strict=True):
+            own.merge(others)
 
-    def compute(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """All metrics in percent, in total and by class; NaN where nothing defines one."""
+    def compute(self) -> Summary:
+        """All metrics, in total and by class."""
         metrics: dict[str, float] = {}
         per_class: dict[str, dict[str, float]] = {}
-        for part in self._metrics().values():
+        for part in self._metrics():
             of_all, of_each = part.compute()
             metrics |= of_all
             for name, values in of_each.items():
                 per_class.setdefault(name, {}).update(values)
-        return metrics, per_class
+        return Summary(
+            metrics,
+            per_class,
+            {} if self.cityscapes_pixels is None else self.cityscapes_pixels.per_category(),
+            None if self.semantic is None else self.semantic.table(),
+            {} if self.instance is None else self.instance.curves(),
+        )
 
-    def _metrics(self) -> dict[Task, Any]:
-        by_task: dict[Task, Any] = {
-            "panoptic": self.panoptic,
-            "instance": self.instance,
-            "semantic": self.semantic,
-        }
-        return {task: part for task, part in by_task.items() if part is not None}
+    def _update_semantic(self, labels: Int64[np.ndarray, "h w"], truth: Truth) -> None:
+        if self.semantic is not None:
+            self.semantic.update(labels, truth.semantic_map)
+        if self.cityscapes_pixels is not None:
+            self.cityscapes_pixels.update(labels, truth.segments)
+
+    def _update_objects(self, result: InstanceResult, truth: Truth) -> None:
+        if self.instance is not None:
+            self.instance.update(truth.image_id, result, truth.objects)
+        if self.cityscapes_objects is not None:
+            self.cityscapes_objects.update(result, truth.segments, truth.classes["panoptic"])
+
+    def _metrics(self) -> list[Any]:
+        parts = (
+            self.panoptic,
+            self.instance,
+            self.cityscapes_objects,
+            self.semantic,
+            self.cityscapes_pixels,
+        )
+        return [part for part in parts if part is not None]
 
 
 def match_classes(model_classes: Classes, classes: Classes) -> ClassIds:
@@ -150,9 +173,27 @@ def _match(model_classes: Classes, classes: Classes) -> tuple[ClassIds, list[str
     return matched, [name for name, _ in missing.values()]
 
 
-def renumber_segments(segments: Sequence[Segment], class_ids: ClassIds) -> list[Segment]:
-    """The segments of known classes, with the class ids of the data set."""
-    return [replace(s, class_id=class_ids[s.class_id]) for s in segments if s.class_id in class_ids]
+def renumber_labels(result: SemanticResult, class_ids: ClassIds) -> Int64[np.ndarray, "h w"]:
+    """Class ids of the data set; behind them, one for all classes that it does not have."""
+    labels = result.label_map.cpu().numpy()
+    table = np.full(max([int(labels.max(initial=0)), *class_ids]) + 1, len(class_ids))
+    table[list(class_ids)] = list(class_ids.values())
+    return table[labels]
+
+
+def renumber_segments(
+    result: PanopticResult, class_ids: ClassIds
+) -> tuple[Integer[np.ndarray, "h w"], list[Segment]]:
+    """The map and the segments of known classes, with the class ids of the data set."""
+    ids = result.segment_map.cpu().numpy()
+    segments = [
+        replace(segment, class_id=class_ids[segment.class_id])
+        for segment in result.segments
+        if segment.class_id in class_ids
+    ]
+    if len(segments) < len(result.segments):
+        ids = np.where(np.isin(ids, [segment.id for segment in segments]), ids, VOID)
+    return ids, segments
 
 
 def renumber(result: InstanceResult, class_ids: ClassIds) -> InstanceResult:
@@ -164,13 +205,6 @@ def renumber(result: InstanceResult, class_ids: ClassIds) -> InstanceResult:
     ]
     rles = [result.rles[i] for i in known]
     return InstanceResult(result.height, result.width, rles, segments)
-
-
-def _true_things(annotations: Annotations, classes: Classes) -> list[TrueInstance]:
-    if not isinstance(annotations, Instances):
-        things = tuple(s for s in annotations.segments if classes.is_thing[s.class_id])
-        annotations = replace(annotations, segments=things)
-    return instance_rles(annotations)
 
 
 def _has_name_and_id(classes: Classes, class_id: int, wanted: tuple[str, int]) -> bool:

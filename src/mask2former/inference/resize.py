@@ -66,6 +66,18 @@ def axis_weights(size: int, *steps: tuple[int, int]) -> Float[Tensor, "out size"
     return weights.T.contiguous()
 
 
+def position_weights(positions: Float[Tensor, " out"], size: int) -> Float[Tensor, "out size"]:
+    """Linear interpolation at any places of an axis as a matrix.
+
+    Args:
+        positions: In cells; the centre of cell i is at i + 0.5. Beyond the first and the last
+            centre, the cell's own value holds.
+        size: Cells of the axis.
+    """
+    distances = positions.clamp(0.5, size - 0.5)[:, None] - torch.arange(0.5, size)
+    return (1 - distances.abs()).clamp(min=0).float()
+
+
 def used_columns(weights: Float[Tensor, "rows size"]) -> tuple[int, int]:
     """The range of input positions that these output rows are made of."""
     used = weights.any(dim=0).nonzero()

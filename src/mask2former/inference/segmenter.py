@@ -6,18 +6,27 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from mask2former.data.batching import pad_images
+from mask2former.data.geometry import shortest_edge_size
 from mask2former.data.images import read_image
 from mask2former.data.transforms import resize_for_test
 from mask2former.fractions import Fractions
 from mask2former.inference.device import find_device
+from mask2former.inference.passes import Output, Pass
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.prediction import Prediction
-from mask2former.inference.resize import Frame
+from mask2former.inference.resize import Frame, Size
+from mask2former.inference.views import (
+    COMMON_SIZE,
+    TestTimeAugmentation,
+    View,
+    describe,
+    show,
+)
 from mask2former.model.mask2former import SIZE_DIVISOR
 from mask2former.tasks import Task
 from mask2former.types import Classes, InstanceResult, Result
@@ -47,14 +56,6 @@ class TrainedOn(NamedTuple):
     """Value of PNG masks that was no class."""
 
 
-class Output(NamedTuple):
-    """What the network says of one image."""
-
-    class_logits: Float[Tensor, "q k1"]
-    mask_logits: Float[Tensor, "q h w"]
-    frame: Frame
-
-
 class Segmenter:
     """Segments images: `Segmenter.load("runs/nuts").predict("photo.jpg")`."""
 
@@ -69,6 +70,7 @@ class Segmenter:
         panoptic_score_threshold: float = 0.8,
         panoptic_overlap_threshold: float = 0.8,
         max_instances: int = 100,
+        tta: TestTimeAugmentation | None = None,
         trained_on: TrainedOn = TrainedOn(),  # noqa: B008 immutable
         device: str | torch.device = "auto",
     ) -> None:
@@ -83,6 +85,7 @@ class Segmenter:
             panoptic_score_threshold: Class probability that a segment must exceed.
             panoptic_overlap_threshold: Share of its mask that a segment must win.
             max_instances: Objects per image.
+            tta: The sizes over which predictions are averaged; none: images are seen once.
             trained_on: Nothing in particular, for a model of unknown origin.
             device: "auto", or as PyTorch names it.
         """
@@ -94,11 +97,16 @@ class Segmenter:
         self.panoptic_score_threshold = panoptic_score_threshold
         self.panoptic_overlap_threshold = panoptic_overlap_threshold
         self.max_instances = max_instances
+        self.tta = tta
         self.trained_on = trained_on
 
     @classmethod
     def load(
-        cls, weights: str | Path, device: str = "auto", preset: str | None = None
+        cls,
+        weights: str | Path,
+        device: str = "auto",
+        preset: str | None = None,
+        tta: bool = False,
     ) -> "Segmenter":
         """Open what was trained, here or elsewhere.
 
@@ -109,6 +117,8 @@ class Segmenter:
             device: "auto", or as PyTorch names it.
             preset: What a foreign checkpoint was published as, where neither it nor its name
                 says: its classes, task, image size and thresholds.
+            tta: Test-time augmentation: average over several sizes of each image, and over its
+                mirror image. The sizes are the model's own (`Data.tta_sizes`).
 
         Raises:
             FileNotFoundError: There is nothing of that name.
@@ -122,6 +132,7 @@ class Segmenter:
             task=run.task,
             **run.data.test_size.model_dump(),
             **run.inference.model_dump(),
+            tta=TestTimeAugmentation(**run.data.tta_sizes.model_dump()) if tta else None,
             trained_on=TrainedOn(
                 run.data.paths,
                 run.data.format,
@@ -196,35 +207,68 @@ class Segmenter:
                 "whatever its score; leave the threshold out"
             )
 
+    def describe_passes(self) -> str:
+        """What an image costs, in one line; the pixels are those of a 3:4 photo."""
+        if self.tta is None:
+            return "1 pass an image, without test-time augmentation"
+        usual = shortest_edge_size(COMMON_SIZE, self.short_side, self.max_long_side)
+        return describe(self._views(usual), usual)
+
     @torch.inference_mode()
     def forward(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Output:
-        """What the network says of one RGB image, on the segmenter's device."""
-        resized = resize_for_test(pixels, self.short_side, self.max_long_side).to(self.device)
-        images = pad_images([resized], self.model.get_buffer("pixel_mean").flatten(), SIZE_DIVISOR)
+        """What the network says of one RGB image, on the segmenter's device.
+
+        One pass, or with test-time augmentation one for each view. For segments the first one has
+        the usual size, which the published rule for semantic scores does not ask for.
+        """
+        usual = resize_for_test(pixels, self.short_side, self.max_long_side)
+        original = (pixels.shape[0], pixels.shape[1])
+        views = self._views((usual.shape[1], usual.shape[2]))
+        return Output(tuple(self._look(show(usual, view), view, original) for view in views))
+
+    def _views(self, usual: Size) -> list[View]:
+        if self.tta is None:
+            return [View(usual, flipped=False)]
+        return self.tta.views(usual, usual_first=self.task != "semantic")
+
+    def _look(self, image: UInt8[Tensor, "3 h w"], view: View, original: Size) -> Pass:
+        image = image.to(self.device)
+        images = pad_images([image], self.model.get_buffer("pixel_mean").flatten(), SIZE_DIVISOR)
         prediction = self.model(images)
-        frame = Frame(
-            padded=(images.shape[2], images.shape[3]),
-            resized=(resized.shape[1], resized.shape[2]),
-            original=(pixels.shape[0], pixels.shape[1]),
-        )
-        return Output(prediction.class_logits[-1, 0], prediction.mask_logits()[0], frame)
+        frame = Frame((images.shape[2], images.shape[3]), view.size, original)
+        class_logits, mask_logits = prediction.class_logits[-1, 0], prediction.mask_logits()[0]
+        return Pass(class_logits, mask_logits, frame, view.flipped)
 
     @torch.inference_mode()
     def convert(self, output: Output, task: Task, score_threshold: float | None = None) -> Result:
-        """The result for one of `tasks`, by the rules of the published system."""
+        """The result for one of `tasks`, by the rules of the published system.
+
+        Of several passes, semantic results average the scores of all classes at every pixel, also
+        those of a panoptic model; panoptic and instance results are made of the queries on which
+        the passes agree.
+        """
         if task == "semantic":
             resized = "masks" if self.task == "panoptic" else "scores"
-            return semantic(*output, resized=resized)
+            return semantic(output.passes, resized=resized)
+        class_logits, mask_logits, frame, _ = output.agreed
         if task == "panoptic":
             lowest = self.panoptic_score_threshold if score_threshold is None else score_threshold
             return panoptic(
-                *output,
+                class_logits,
+                mask_logits,
+                frame,
                 is_thing=self.classes.is_thing,
                 score_threshold=lowest,
                 overlap_threshold=self.panoptic_overlap_threshold,
             )
         is_thing = self.classes.is_thing if self.task == "panoptic" else None
-        result = instances(*output, max_instances=self.max_instances, is_thing=is_thing)
+        result = instances(
+            class_logits,
+            mask_logits,
+            frame,
+            max_instances=self.max_instances,
+            is_thing=is_thing,
+        )
         return result if score_threshold is None else at_least(result, score_threshold)
 
 

@@ -12,8 +12,8 @@ import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mask2former.data.dataset import Dataset
 from mask2former.evaluation.evaluate import evaluate
+from mask2former.evaluation.truth import ScoredImages
 from mask2former.files import replacing
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
@@ -138,7 +138,7 @@ class ScoreAndSave(lightning.Callback):
         log: RunLog,
         *,
         classes: Classes,
-        validation: Dataset | None,
+        validation: ScoredImages | None,
         every: int,
     ) -> None:
         """Say what to score.
@@ -218,7 +218,7 @@ class ScoreAndSave(lightning.Callback):
             if index < NUM_PICTURES:
                 prediction.draw().save(folder / f"{index}_step{trainer.global_step:07d}.png")
 
-        result = evaluate(segmenter, self.validation, run.task, on_prediction=draw)
+        result = evaluate(segmenter, self.validation, on_prediction=draw)
         module.model.train()
         self.run_log.write(trainer, result.metrics)
         logger.info(

@@ -29,7 +29,9 @@ from mask2former.data.training_data import (
 )
 from mask2former.data.transforms import keeps_emptied
 from mask2former.distributed import rank, world_size
+from mask2former.evaluation.scored_data import open_scored
 from mask2former.evaluation.scores import unknown_classes
+from mask2former.evaluation.truth import ScoredImages, merge_scored
 from mask2former.fractions import Fractions
 from mask2former.tasks import Task
 from mask2former.types import Classes
@@ -41,19 +43,19 @@ class FolderSplits(NamedTuple):
     """What one folder gives to a run."""
 
     train: TaskDataset
-    validation: TaskDataset | None
+    validation: ScoredImages | None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How its files were understood."""
-        return (*self.train.notes, *(self.validation.notes if self.validation else ()))
+        return (*self.train.notes, *(self.validation.main.notes if self.validation else ()))
 
 
 class Splits(NamedTuple):
     """What a run reads."""
 
     train: TrainingData
-    validation: TaskDataset | None
+    validation: ScoredImages | None
     classes: Classes
     repeats: list[float] | None
     """How often an epoch shows each training image, on average; none: once."""
@@ -99,12 +101,12 @@ def open_splits(data: Data, task: Task) -> Splits:
     )
     held_out = [folder.validation for folder in folders if folder.validation is not None]
     for validation in held_out:
-        _check_known_classes(merged, validation)
+        _check_known_classes(merged, validation.main)
     unshared = tell_unshared([folder.train for folder in folders])
     if unshared is not None:
         logger.warning("%s", unshared)
     repeats = _repeats(data, merged, [len(folder.train) for folder in folders])
-    validation = merge_datasets(held_out) if held_out else None
+    validation = merge_scored(held_out) if held_out else None
     return Splits(train, validation, merged.classes, repeats, folders)
 
 
@@ -198,16 +200,16 @@ def _open_folder(
         split = next((name for name in folder.splits(fractions) if means(name, "val")), None)
     if split is None:
         return FolderSplits(train, None)
-    validation = for_task(folder.open(split, fractions), task)
-    if not len(validation):
+    if not len(folder.open(split, fractions)):
         raise ValueError(
             f"split {split!r} of {folder.folder} has no images to validate on; add some, or name "
             f"another split by data.val_split"
         )
+    validation = open_scored(folder, split, fractions, task)
     if fractions is not None:
         is_automatic = data.split_fractions is None
         _warn_of_division(folder, whole, validation, is_automatic=is_automatic)
-    if task != "semantic" and all(record.num_objects == 0 for record in validation.records):
+    if task != "semantic" and all(r.num_objects == 0 for r in validation.main.records):
         logger.warning(
             "split %r of %s shows no object, so nothing can be scored on it", split, folder.folder
         )
@@ -215,7 +217,7 @@ def _open_folder(
 
 
 def _warn_of_division(
-    folder: DataFolder, train: TaskDataset, validation: TaskDataset, *, is_automatic: bool
+    folder: DataFolder, train: TaskDataset, validation: ScoredImages, *, is_automatic: bool
 ) -> None:
     if train.split == WHOLE:
         what = "one image" if len(train) == 1 else f"{len(train)} images of one group"

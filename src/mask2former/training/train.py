@@ -220,8 +220,8 @@ def _check_data(splits: Splits, run: Run) -> None:
     """Look at some images of each split before an hour is spent on them."""
     strict = Strict()
     for train, validation in splits.folders:
-        queries = run.model.num_queries
-        for problem in fast_check(train, num_queries=queries, validation=validation):
+        held_out = None if validation is None else validation.main
+        for problem in fast_check(train, num_queries=run.model.num_queries, validation=held_out):
             strict.take(problem)
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mask2former.presets import all_published
+from mask2former.presets import all_presets, all_published, without_weights
 from mask2former.suggestions import did_you_mean
 from mask2former.weights.download import (
     OFFLINE_VARIABLE,
@@ -62,7 +62,7 @@ def locate(weights: str | Path) -> Located:
 
     Raises:
         FileNotFoundError: It is none of these, or the hub has no such repository or revision.
-        ValueError: A download failed.
+        ValueError: A download failed, or it is a preset that nobody has published weights of.
     """
     text = str(weights)
     if "://" in text:
@@ -74,6 +74,9 @@ def locate(weights: str | Path) -> Located:
     preset = all_published().get(text.replace("_", "-"))
     if preset is not None and preset.checkpoint is not None:
         return Located(cached_download(AUTHORS + preset.checkpoint), preset.name)
+    trainable = all_presets().get(text.replace("_", "-"))
+    if trainable is not None:
+        raise ValueError(without_weights(trainable))
     hub_id = _HUB_ID.fullmatch(text)
     if hub_id is not None and not text.endswith(_FILE_SUFFIXES):
         return Located(_snapshot(_Repository(hub_id[1], hub_id[2])), None)

@@ -130,7 +130,7 @@ def test_instances_are_the_prepared_ones(tmp_path: Path) -> None:
     dataset = for_task(open_split(write(tmp_path, objects=object_png())), "instance")
     ours = [
         (dataset.classes.category_ids[class_id], decode_rle(rle).tolist())
-        for class_id, rle, _, _ in instance_rles(dataset.annotations(0))
+        for class_id, rle, *_ in instance_rles(dataset.annotations(0))
     ]
     expected = [
         (things()[CLASS_OF_NUMBER[number]], (number == NUMBERS).tolist()) for number in (1, 2, 3)

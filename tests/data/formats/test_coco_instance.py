@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import pickle
 from pathlib import Path
 
@@ -278,6 +279,33 @@ def test_image_ids_may_be_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("area", [None, "large", float("nan"), -1])
 def test_an_area_that_is_no_number_is_counted(tmp_path: Path, area: object) -> None:
     assert instances(read_one(tmp_path, annotation(1, area=area)), 0).items[0].area == 9
+
+
+def test_boxes_are_as_the_file_says(tmp_path: Path) -> None:
+    (item,) = instances(read_one(tmp_path, annotation(1, bbox=[1, 2.5, 3, 0])), 0).items
+    assert item.box == (1.0, 2.5, 3.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        None,
+        [],
+        [1, 2, 3],
+        "1 2 3 4",
+        {"x": 1},
+        [1, 2, "3", 4],
+        [1, 2, None, 4],
+        [1, 2, -3, 4],
+        [0, 0, 0, 0],
+        [1, 2, math.inf, 4],
+        [math.nan, 2, 3, 4],
+        [1, 2, 10**400, 4],
+    ],
+)
+def test_a_box_that_is_none_is_left_out(tmp_path: Path, box: object) -> None:
+    (item,) = instances(read_one(tmp_path, annotation(1, bbox=box)), 0).items
+    assert item.box is None
 
 
 def test_a_category_that_is_left_out_is_noted(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ MASK = LABELS == 1
 def test_segmentations_are_read_in_every_form(tmp_path: Path, segmentation: Any) -> None:
     entry = {"category_id": 4, "segmentation": segmentation, "iscrowd": 1, "area": 4.5}
     dataset = open_split(save(tmp_path, "saved", rows(1, objects=[entry])))
-    ((_, rle, is_crowd, area),) = instance_rles(instances(dataset))
+    ((_, rle, is_crowd, area, _),) = instance_rles(instances(dataset))
     assert (is_crowd, area) == (True, 4.5)
     expected = np.zeros((3, 5), bool)
     expected[:2, 1:3] = True
@@ -190,7 +190,7 @@ def test_run_lengths_may_be_text(tmp_path: Path) -> None:
     entry = {"category": "fig", "rle": {"size": [3, 5], "counts": rle["counts"].decode()}}
     dataset = open_split(save(tmp_path, "parquet", rows(1, objects=[entry])))
     assert dataset.classes.names == ("fig",)
-    ((_, ours, _, area),) = instance_rles(instances(dataset))
+    ((_, ours, _, area, _),) = instance_rles(instances(dataset))
     np.testing.assert_array_equal(decode_rle(ours), MASK)
     assert area == MASK.sum()
 

@@ -91,7 +91,7 @@ def test_every_number_is_an_object_connected_or_not(tmp_path: Path) -> None:
     annotations = segment_map(read_split(write(tmp_path)))
     np.testing.assert_array_equal(annotations.ids, NUMBERS)
     assert annotations.segments == tuple(SegmentLabel(number, 0) for number in (1, 2, 7))
-    assert [area for *_, area in instance_rles(annotations)] == [2, 2, 3]
+    assert [item.area for item in instance_rles(annotations)] == [2, 2, 3]
 
 
 def test_numbers_may_need_16_bits(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def real_masks(folder: str) -> dict[str, list[tuple[str, np.ndarray]]]:
     return {
         Path(str(record.image_id)).name: [
             (dataset.classes.names[class_id], decode_rle(rle))
-            for class_id, rle, _, _ in instance_rles(instances(dataset, i))
+            for class_id, rle, *_ in instance_rles(instances(dataset, i))
         ]
         for i, record in enumerate(dataset.records)
     }

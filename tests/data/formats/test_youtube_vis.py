@@ -101,6 +101,18 @@ def test_objects_are_on_the_frames_that_have_a_mask_of_them(tmp_path: Path) -> N
     assert [r.num_objects for r in dataset.records] == [1, 0, 1, 0]
 
 
+def test_boxes_are_those_of_their_frames(tmp_path: Path) -> None:
+    boxes = [[1, 2, 3, 3.5], None, None]
+    tracks = [
+        track(5, COMPRESSED, None, SQUARE, bboxes=boxes),
+        track(6, COMPRESSED, None, None, bboxes=boxes[:2]),
+        track(7, COMPRESSED, None, None, bboxes=None),
+    ]
+    dataset = read_split(write(tmp_path, content(*tracks)))
+    assert [item.box for item in objects(dataset, 0).items] == [(1.0, 2.0, 3.0, 3.5), None, None]
+    assert [item.box for item in objects(dataset, 2).items] == [None]
+
+
 @pytest.mark.parametrize("form", [COMPRESSED, UNCOMPRESSED, SQUARE])
 def test_masks_are_read_in_every_form(tmp_path: Path, form: list | dict) -> None:
     dataset = read_split(write(tmp_path, content(track(1, form, None, None))))

@@ -40,7 +40,7 @@ def objects() -> Instances:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[4:, 2:5] = True
     items = (
-        Instance(0, (square(), square() + 3.3), False, 51.123456789, track_id=4),
+        Instance(0, (square(), square() + 3.3), False, 51.123456789, 4, (1.1, 1.25, 11.0, 7.5)),
         Instance(1, encode_mask(mask), True, 15.0),
     )
     return Instances(HEIGHT, WIDTH, items, ((square() + 0.7,), encode_mask(~mask)))
@@ -79,11 +79,12 @@ def compare(ours: AsRead, expected: AsRead) -> None:
     elif isinstance(ours, Instances) and isinstance(expected, Instances):
         assert (ours.height, ours.width) == (expected.height, expected.width)
         for mine, theirs in zip(ours.items, expected.items, strict=True):
-            assert [mine.class_id, mine.is_crowd, mine.area, mine.track_id] == [
+            assert [mine.class_id, mine.is_crowd, mine.area, mine.track_id, mine.box] == [
                 theirs.class_id,
                 theirs.is_crowd,
                 theirs.area,
                 theirs.track_id,
+                theirs.box,
             ]
             compare_masks(mine.mask, theirs.mask)
         for region, other in zip(ours.ignored, expected.ignored, strict=True):

@@ -34,7 +34,7 @@ def named_rles(dataset: Dataset) -> dict[str, list[tuple[str, dict]]]:
     return {
         Path(record.image.name).stem: [
             (things.classes.names[class_id], rle)
-            for class_id, rle, _, _ in instance_rles(things.annotations(i))
+            for class_id, rle, *_ in instance_rles(things.annotations(i))
         ]
         for i, record in enumerate(things.records)
     }
@@ -145,7 +145,7 @@ def test_real_coco_to_yolo_and_labelme_fills_to_the_same_masks(
             ours = named_rles(again[split])
             for i, record in enumerate(dataset.records):
                 rles = instance_rles(for_task(dataset, "instance").annotations(i))
-                known = [(dataset.classes.names[c], rle) for c, rle, crowd, _ in rles if not crowd]
+                known = [(dataset.classes.names[c], rle) for c, rle, crowd, *_ in rles if not crowd]
                 found = ours[Path(record.image.name).stem]
                 assert [name for name, _ in found] == [name for name, _ in known]
                 for (_, rle), (_, other) in zip(found, known, strict=True):

@@ -29,7 +29,7 @@ def objects(dataset: Dataset, index: int, *, crowds: bool = True) -> list[tuple[
     """(class name, mask) of each object."""
     things = for_task(dataset, "instance")
     rles, names = instance_rles(things.annotations(index)), things.classes.names
-    return [(names[c], decode_rle(rle)) for c, rle, crowd, _ in rles if crowds or not crowd]
+    return [(names[c], decode_rle(rle)) for c, rle, crowd, *_ in rles if crowds or not crowd]
 
 
 def assert_same_objects(ours: list, theirs: list) -> None:

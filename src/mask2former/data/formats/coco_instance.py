@@ -5,7 +5,6 @@ in `annotations/` (COCO, CVAT), or a file beside its images or their folder (Rob
 FiftyOne, Label Studio), for the whole or one a split.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,8 @@ from mask2former.data.formats.coco_json import (
 from mask2former.data.formats.coco_masks import (
     PackedObject,
     decode_objects,
+    known_area,
+    known_box,
     parse_segmentation,
 )
 from mask2former.data.formats.format import WHOLE, Format, Found, Reading
@@ -197,12 +198,8 @@ def _read_object(
     height, width = int(image["height"]), int(image["width"])
     mask, num_dropped = parse_segmentation(annotation.get("segmentation"), height, width)
     crowd = bool(annotation.get("iscrowd", 0))
-    return image_id, (class_id, mask, crowd, known_area(annotation.get("area")), None), num_dropped
-
-
-def known_area(area: Any) -> float | None:
-    """An area in pixels as in the file; none, to be counted, where that is no such number."""
-    return float(area) if isinstance(area, int | float) and 0 <= area < math.inf else None
+    area, box = known_area(annotation.get("area")), known_box(annotation.get("bbox"))
+    return image_id, (class_id, mask, crowd, area, None, box), num_dropped
 
 
 def shorten(ids: tuple[int, ...]) -> str:

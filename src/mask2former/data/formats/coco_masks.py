@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mask2former.data.annotations import Instance, Instances
+from mask2former.data.annotations import Box, Instance, Instances
 from mask2former.data.dataset import Record
 from mask2former.data.problems import FaultError
 from mask2former.masks.polygons import mask_to_rle
@@ -13,8 +13,8 @@ from mask2former.masks.rle import canonical_rle, rle_area
 
 FARTHEST_POINT = 1e6
 """Pixels; a coordinate beyond is damage, and would overflow pycocotools' integers."""
-PackedObject: TypeAlias = tuple[int, list | dict, bool, float | None, int | None]
-"""Class id, polygons or RLE, is crowd, area in pixels (none: count it), track id."""
+PackedObject: TypeAlias = tuple[int, list | dict, bool, float | None, int | None, Box | None]
+"""Class id, polygons or RLE, is crowd, area in pixels (none: count it), track id, box."""
 
 
 def parse_segmentation(segmentation: Any, height: int, width: int) -> tuple[list | dict, int]:
@@ -63,12 +63,29 @@ def decode_objects(record: Record) -> Instances:
     assert height is not None, "readers check that every image has a size"
     assert width is not None
     items = []
-    for class_id, segmentation, is_crowd, area, track_id in record.annotation:
+    for class_id, segmentation, is_crowd, area, track_id, box in record.annotation:
         mask = segmentation if isinstance(segmentation, dict) else _points(segmentation)
         if area is None:
             area = rle_area(mask_to_rle(mask, height, width))
-        items.append(Instance(class_id, mask, is_crowd, float(area), track_id))
+        items.append(Instance(class_id, mask, is_crowd, float(area), track_id, box))
     return Instances(height, width, tuple(items))
+
+
+def known_area(area: Any) -> float | None:
+    """An area in pixels as in the file; none, to be counted, where that is no such number."""
+    return float(area) if isinstance(area, int | float) and 0 <= area < math.inf else None
+
+
+def known_box(box: Any) -> Box | None:
+    """A box (x, y, width, height) as in the file; none where that is no box, or one of no size.
+
+    Tools that write no boxes fill the entry with zeros, or leave it empty.
+    """
+    if not isinstance(box, list) or len(box) != 4 or not _is_near(box):
+        return None
+    x, y, width, height = map(float, box)
+    is_box = min(width, height) >= 0 and max(width, height) > 0
+    return (x, y, width, height) if is_box else None
 
 
 def _parse_rle(segmentation: dict, height: int, width: int) -> dict:

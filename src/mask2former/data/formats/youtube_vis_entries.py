@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mask2former.data.formats.coco_instance import known_area, shorten
+from mask2former.data.formats.coco_instance import shorten
 from mask2former.data.formats.coco_json import whole_number
-from mask2former.data.formats.coco_masks import PackedObject, parse_segmentation
+from mask2former.data.formats.coco_masks import (
+    PackedObject,
+    known_area,
+    known_box,
+    parse_segmentation,
+)
 from mask2former.data.problems import FaultError, Problems
 from mask2former.types import Classes
 
@@ -123,7 +128,11 @@ def _read_track(
 ) -> Iterator[tuple[FrameId, PackedObject]]:
     """The object on each frame that has a right mask of it; wrong ones are told."""
     track_id, crowd = annotation["id"], bool(annotation.get("iscrowd", 0))
-    areas = annotation.get("areas") or [None] * len(video.file_names)
+    num_frames = len(video.file_names)
+    areas = annotation.get("areas") or [None] * num_frames
+    boxes = annotation.get("bboxes")
+    if not isinstance(boxes, list) or len(boxes) != num_frames:
+        boxes = [None] * num_frames
     for position, segmentation in enumerate(annotation["segmentations"]):
         frame_id = video.frame_id(position)
         where = f"{path}: annotation {track_id}, frame {position},"
@@ -143,8 +152,8 @@ def _read_track(
                 image_id=frame_id,
             )
         if mask:
-            area = known_area(areas[position])
-            yield frame_id, (class_id, mask, crowd, area, track_id)
+            area, box = known_area(areas[position]), known_box(boxes[position])
+            yield frame_id, (class_id, mask, crowd, area, track_id, box)
 
 
 def _check_track(

@@ -4,9 +4,9 @@ The JSON speaks COCO's language, with the category ids of the data set's own fil
 
 - always: `image_id`, `file_name`, `height`, `width`, `num_objects`, `group`, `frame`, `position`
   (place in the split, from 0)
-- objects: `annotations`, each with `category_id`, `iscrowd`, `area`, `track_id` and
-  `segmentation`, which is polygons or a compressed run-length encoding; where there are any,
-  `ignored_regions`: such segmentations of regions that are nobody's
+- objects: `annotations`, each with `category_id`, `iscrowd`, `area`, `track_id`, `bbox` where its
+  file has one, and `segmentation`, which is polygons or a compressed run-length encoding; where
+  there are any, `ignored_regions`: such segmentations of regions that are nobody's
 - an id map `seg`: `segments_info`, each with `id`, `category_id`, `iscrowd`
 - a class per pixel apart from objects, `sem`: `semantic_info`, as `segments_info`
 """
@@ -31,6 +31,7 @@ from mask2former.data.annotations import (
     annotation_size,
 )
 from mask2former.data.dataset import Record
+from mask2former.data.formats.coco_masks import known_box
 from mask2former.data.images import (
     IMAGE_SUFFIXES,
     read_image,
@@ -217,7 +218,8 @@ def _instances(content: dict[str, Any], class_ids: dict[int, int]) -> Instances:
         area = entry.get("area")
         if area is None:  # other writers leave it out
             area = rle_area(mask_to_rle(mask, height, width))
-        items.append(Instance(class_id, mask, crowd, float(area), entry.get("track_id")))
+        track_id, box = entry.get("track_id"), known_box(entry.get("bbox"))
+        items.append(Instance(class_id, mask, crowd, float(area), track_id, box))
     ignored = tuple(_mask(region, height, width) for region in content.get("ignored_regions", ()))
     return Instances(height, width, tuple(items), ignored)
 
@@ -281,7 +283,11 @@ def _object_entry(item: Instance, category_ids: Sequence[int]) -> dict[str, Any]
         "area": item.area,
         "segmentation": _segmentation(item.mask),
     }
-    return entry if item.track_id is None else entry | {"track_id": item.track_id}
+    if item.track_id is not None:
+        entry["track_id"] = item.track_id
+    if item.box is not None:
+        entry["bbox"] = list(item.box)
+    return entry
 
 
 def _segmentation(mask: Mask) -> dict | list:
