@@ -211,6 +211,11 @@ class Training(Part):
     steps: Positive | None = None
     epochs: Positive | None = None
     batch_size: Positive = Field(default=16, description="images per step, over all ranks")
+    images_per_pass: Positive | None = Field(
+        default=None,
+        description="of a device's images of a step, those that go through the model together: "
+        "fewer take less memory and the same step; none: all",
+    )
     eval_every: Positive | None = Field(default=None, description="steps; none: 10 times a run")
     log_every: Positive = 20
     precision: Precision = Field(

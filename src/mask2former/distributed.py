@@ -7,7 +7,7 @@ import io
 import pickle
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -169,15 +169,21 @@ def broadcast(value: T) -> T:
     return value if rank() == 0 else _unpickled(data)
 
 
-def mean_over_ranks(value: int | float, device: "torch.device") -> "torch.Tensor":
-    """The mean of every rank's value, on the device.
+def mean_over_ranks(
+    values: int | float | Sequence[int | float], device: "torch.device"
+) -> "torch.Tensor":
+    """The mean over ranks of each of the values, on the device; all ranks call it.
+
+    Args:
+        values: One number or several.
+        device: Of this process.
 
     Raises:
         RuntimeError: The processes have not joined.
     """
     import torch
 
-    mean = torch.tensor(value, dtype=torch.float32, device=device)
+    mean = torch.tensor(values, dtype=torch.float32, device=device)
     if world_size() > 1:
         _require_group().all_reduce(mean)
         mean /= world_size()

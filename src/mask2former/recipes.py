@@ -84,6 +84,8 @@ def tiny(name: str, task: Task, backbone: Backbone) -> Run:
                 color_jitter=False,
             ),
             test_size=TestSize(short_side=128, max_long_side=512),
+            # as in training: a model that saw few sizes is the worse for others
+            tta=TestTimeAugmentation(short_sides=(112, 128, 144, 160), max_long_side=512),
             workers=0,
         ),
         optimizer=Optimizer(learning_rate=1e-3, backbone_learning_rate_factor=1.0),

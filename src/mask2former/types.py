@@ -47,6 +47,9 @@ class Sample(NamedTuple):
     image: UInt8[Tensor, "3 h w"]
     target: Target
     image_id: int | str
+    seed: int
+    """Of all that is drawn for it, from its augmentation to the points of the losses, so that it
+    does not matter which process trains on it beside which others."""
 
 
 class Batch(NamedTuple):
@@ -55,6 +58,7 @@ class Batch(NamedTuple):
     images: list[UInt8[Tensor, "3 h w"]]
     targets: list[Target]
     image_ids: list[int | str]
+    seeds: list[int]
 
 
 @dataclass(frozen=True)

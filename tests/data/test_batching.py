@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mask2former.data.batching import collate, pad_images
-from mask2former.types import Sample, Target
+from mask2former.data.batching import collate, pad_images, split_batch
+from mask2former.types import Batch, Sample, Target
 
 MEAN = torch.tensor([123.675, 116.28, 103.53]) / 255
 
@@ -50,10 +50,26 @@ def test_no_images_are_refused() -> None:
 
 def test_samples_are_collected_in_order() -> None:
     samples = [
-        Sample(image(4, 5), Target(torch.tensor([2]), torch.ones(4, 5, 1, dtype=torch.uint8)), 7),
-        Sample(image(6, 3), Target(torch.tensor([]).long(), torch.ones(6, 3, 0).byte()), "b"),
+        Sample(
+            image(4, 5), Target(torch.tensor([2]), torch.ones(4, 5, 1, dtype=torch.uint8)), 7, 50
+        ),
+        Sample(image(6, 3), Target(torch.tensor([]).long(), torch.ones(6, 3, 0).byte()), "b", 51),
     ]
     batch = collate(samples)
     assert batch.images == [samples[0].image, samples[1].image]
     assert batch.targets == [samples[0].target, samples[1].target]
     assert batch.image_ids == [7, "b"]
+    assert batch.seeds == [50, 51]
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(None, [5]), (5, [5]), (2, [2, 2, 1]), (9, [5]), (1, [1] * 5)]
+)
+def test_a_batch_is_split_without_losing_or_mixing(images, sizes) -> None:
+    target = Target(torch.tensor([]).long(), torch.ones(4, 1, 0).byte())
+    whole = Batch([image(4, i + 1) for i in range(5)], [target] * 5, [*"abcde"], [*range(5)])
+    parts = split_batch(whole, images)
+    assert [len(part.images) for part in parts] == sizes
+    assert [i for part in parts for i in part.image_ids] == whole.image_ids
+    assert [s for part in parts for s in part.seeds] == whole.seeds
+    assert [p.shape for part in parts for p in part.images] == [p.shape for p in whole.images]

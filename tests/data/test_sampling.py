@@ -35,12 +35,23 @@ def test_batches_go_on_over_the_end_of_an_epoch() -> None:
     assert sorted(indices(batches)[:3]) == [0, 1, 2]
 
 
-def test_ranks_share_one_sequence() -> None:
-    whole = [r for b in take(TrainingBatches(7, batch_size=1, seed=3), 12) for r in b]
-    for rank in range(3):
-        batches = TrainingBatches(7, batch_size=2, seed=3, rank=rank, world_size=3)
-        own = [request for batch in take(batches, 2) for request in batch]
-        assert own == whole[rank::3]
+@pytest.mark.parametrize("is_landscape", [None, [i % 3 == 0 for i in range(7)]])
+def test_ranks_share_out_the_batches_of_one_process(is_landscape: list[bool] | None) -> None:
+    options = {"batch_size": 6, "seed": 3, "is_landscape": is_landscape}
+    alone = take(TrainingBatches(7, **options), 5)
+    for world_size in (2, 3):
+        ranks = [
+            take(TrainingBatches(7, **options, rank=rank, world_size=world_size), 5)
+            for rank in range(world_size)
+        ]
+        for batch, *shares in zip(alone, *ranks, strict=True):
+            assert [len(share) for share in shares] == [6 // world_size] * world_size
+            assert [r for rank in zip(*shares, strict=True) for r in rank] == batch
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch of 5 images cannot be shared out equally among 2"):
+        TrainingBatches(7, batch_size=5, seed=0, world_size=2)
 
 
 def test_no_two_requests_share_a_seed() -> None:
@@ -60,7 +71,7 @@ LANDSCAPE = [i % 3 == 0 for i in range(13)]
 @pytest.mark.parametrize("is_landscape", [None, LANDSCAPE], ids=["mixed", "grouped"])
 @pytest.mark.parametrize("start", [1, 4, 9])
 def test_starting_late_equals_skipping(is_landscape: list[bool] | None, start: int) -> None:
-    options = {"batch_size": 3, "seed": 2, "rank": 1, "world_size": 2, "is_landscape": is_landscape}
+    options = {"batch_size": 6, "seed": 2, "rank": 1, "world_size": 2, "is_landscape": is_landscape}
     whole = take(TrainingBatches(13, **options), 15)
     late = take(TrainingBatches(13, **options, start=start), 15 - start)
     assert late == whole[start:]
@@ -129,14 +140,14 @@ def test_ranks_take_equal_steps_and_share_repetitions(world_size, is_landscape) 
     drawn: Counter[int] = Counter()
     for rank in range(world_size):
         batches = TrainingBatches(
-            20, batch_size=3, seed=1, rank=rank, world_size=world_size,
+            20, batch_size=3 * world_size, seed=1, rank=rank, world_size=world_size,
             repeats=REPEATS, is_landscape=is_landscape,
         )  # fmt: skip
         whole = take(batches, 27)
         assert [len(batch) for batch in whole] == [3] * 27
         drawn.update(indices(whole))
         late = TrainingBatches(
-            20, batch_size=3, seed=1, rank=rank, world_size=world_size, start=20,
+            20, batch_size=3 * world_size, seed=1, rank=rank, world_size=world_size, start=20,
             repeats=REPEATS, is_landscape=is_landscape,
         )  # fmt: skip
         assert take(late, 7) == whole[20:]

@@ -38,7 +38,7 @@ def random_batch() -> Batch:
         )
         for size in sizes
     ]
-    return Batch(images, targets, [0, 1])
+    return Batch(images, targets, [0, 1], [0, 1])
 
 
 def test_packed_masks_are_sampled_alike() -> None:

@@ -175,12 +175,15 @@ def test_the_cost_of_a_prediction_is_told() -> None:
 
 
 def test_a_model_brings_its_own_sizes(monkeypatch) -> None:
-    run = find_preset("tiny").run("panoptic")
-    monkeypatch.setattr(segmenter_module, "load", lambda *_: Loaded(LeftAndRight(), CLASSES, run))
-    assert Segmenter.load("w", "cpu").tta is None
-    # 128 x 0.5, 0.75 ... 1.75, and 7 x 128
-    expected = TestTimeAugmentation((64, 96, 128, 160, 192, 224), 896)
-    assert Segmenter.load("w", "cpu", tta=True).tta == expected
+    for preset, expected in (
+        ("tiny", TestTimeAugmentation((112, 128, 144, 160), 512)),
+        # none of its own: 640 x 0.5, 0.75 ... 1.75, and 7 x 640
+        ("panoptic", TestTimeAugmentation((320, 480, 640, 800, 960, 1120), 4480)),
+    ):
+        loaded = Loaded(LeftAndRight(), CLASSES, find_preset(preset).run("panoptic"))
+        monkeypatch.setattr(segmenter_module, "load", lambda *_, loaded=loaded: loaded)
+        assert Segmenter.load("w", "cpu").tta is None
+        assert Segmenter.load("w", "cpu", tta=True).tta == expected
 
 
 def test_several_tasks_need_the_network_once(monkeypatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mask2former.loss.criterion import Criterion, LossTerms, class_loss, dice_loss, mask_loss
+from mask2former.loss.criterion import Criterion, LossTerms, class_loss_sums, dice_loss, mask_loss
 from mask2former.loss.matching import CostWeights, Match
 from mask2former.loss.points import choose_points, sample_maps
 from mask2former.masks.packed import pack_masks
@@ -52,8 +52,10 @@ def test_class_loss_is_a_weighted_mean_over_the_batch() -> None:
     matches = [Match(torch.tensor([[1]]), torch.tensor([[0]]))] * 2
     # Weights: 0.1, 1, 0.1, 1; costs log 3, log 3, log 2, log 3.
     expected = (2.1 * math.log(3) + 0.1 * math.log(2)) / 2.2
-    loss = class_loss(logits, targets, matches, no_object_weight=0.1)
-    torch.testing.assert_close(loss, torch.tensor([expected]))
+    sums = class_loss_sums(logits, targets, matches, no_object_weight=0.1)
+    weight = Criterion(no_object_weight=0.1).class_weight_of(targets, num_queries=2)
+    assert weight == pytest.approx(2.2)
+    torch.testing.assert_close(sums / weight, torch.tensor([expected]))
 
 
 def test_points_are_the_least_certain_candidates_then_random_ones() -> None:

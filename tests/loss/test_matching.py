@@ -85,7 +85,7 @@ def test_every_target_finds_its_query_in_every_layer() -> None:
     prediction = MaskPrediction(classes, torch.zeros(2, 1, 3, 1), torch.zeros(1, 1, 8, 8))
     target = make_target(torch.ones(3, 32, 32, dtype=torch.bool), [0, 1, 2])
     (matched,) = match(
-        prediction, [target], (32, 32), weights=CostWeights(), num_points=5, draw=torch.rand
+        prediction, [target], (32, 32), weights=CostWeights(), num_points=5, draws=[torch.rand]
     )
     assert matched.query_ids.tolist() == [[0, 1, 2], [0, 1, 2]]
     assert matched.target_ids.tolist() == [[0, 1, 2], [2, 1, 0]]
@@ -96,7 +96,7 @@ def test_there_are_as_many_pairs_as_queries_and_targets_allow(num_targets, pairs
     prediction = random_prediction(layers=2, b=1, q=3, classes=5, seed=2)
     target = make_target(torch.ones(num_targets, 24, 32, dtype=torch.bool), [1] * num_targets)
     (matched,) = match(
-        prediction, [target], (24, 32), weights=CostWeights(), num_points=7, draw=torch.rand
+        prediction, [target], (24, 32), weights=CostWeights(), num_points=7, draws=[torch.rand]
     )
     assert matched.query_ids.shape == matched.target_ids.shape == (2, pairs)
     assert all(len(set(layer.tolist())) == pairs for layer in matched.target_ids)
@@ -109,4 +109,11 @@ def test_a_diverged_prediction_is_named(value: float) -> None:
     targets = [make_target(torch.ones(1, 24, 32, dtype=torch.bool), [1])] * 2
     message = "image 1 of the batch is not finite in layer 1.*Lower the learning rate"
     with pytest.raises(FloatingPointError, match=message):
-        match(prediction, targets, (24, 32), weights=CostWeights(), num_points=7, draw=torch.rand)
+        match(
+            prediction,
+            targets,
+            (24, 32),
+            weights=CostWeights(),
+            num_points=7,
+            draws=[torch.rand] * 2,
+        )

@@ -14,7 +14,23 @@ def collate(samples: Sequence[Sample]) -> Batch:
         images=[sample.image for sample in samples],
         targets=[sample.target for sample in samples],
         image_ids=[sample.image_id for sample in samples],
+        seeds=[sample.seed for sample in samples],
     )
+
+
+def split_batch(batch: Batch, images: int | None) -> list[Batch]:
+    """The batch in parts of so many images, of which the last may have fewer; none: one part."""
+    count = len(batch.images)
+    step = count if images is None else images
+    return [
+        Batch(
+            images=batch.images[start : start + step],
+            targets=batch.targets[start : start + step],
+            image_ids=batch.image_ids[start : start + step],
+            seeds=batch.seeds[start : start + step],
+        )
+        for start in range(0, count, step)
+    ]
 
 
 def pad_images(

@@ -20,9 +20,9 @@ class TrainingBatches(Sampler[list[Request]]):
     """Batches of requests without end, for `DataLoader(batch_sampler=...)`.
 
     Every epoch is a permutation of all images drawn from (seed, epoch), or of all repetitions of
-    images (see `Epochs`); rank r takes every `world_size`-th of the endless sequence of epochs. A
-    request's seed comes from the place in that sequence, so the sequence from any batch on is the
-    same however one gets there.
+    images (see `Epochs`). Of each batch, rank r takes every `world_size`-th image, so that any
+    number of ranks trains on the same batches. A request's seed comes from its place in the endless
+    sequence of epochs, so the sequence from any batch on is the same however one gets there.
     """
 
     def __init__(
@@ -41,19 +41,25 @@ class TrainingBatches(Sampler[list[Request]]):
 
         Args:
             num_images: Of the data set.
-            batch_size: Images a batch and rank.
+            batch_size: Images a batch, over all ranks; a multiple of their number.
             seed: Of the run; the same on all ranks.
             rank: Of this process.
             world_size: Number of processes.
-            start: Batches of this rank to skip: the steps that a resumed run has done.
+            start: Batches to skip: the steps that a resumed run has done.
             is_landscape: One flag an image, to make batches of images of one orientation, which
                 wastes less padding; none mixes them.
             repeats: How often each image occurs in an epoch, on average; none: once.
 
         Raises:
-            ValueError: There are no images, or the flags or repeats do not match them.
+            ValueError: There are no images, the flags or repeats do not match them, or the batch
+                cannot be shared out equally.
         """
         self.epochs = Epochs(num_images, seed, repeats)
+        if batch_size % world_size:
+            raise ValueError(
+                f"a batch of {batch_size} images cannot be shared out equally among {world_size} "
+                f"ranks; give a multiple with --batch"
+            )
         if is_landscape is not None and len(is_landscape) != num_images:
             raise ValueError(f"{len(is_landscape)} orientation flags for {num_images} images")
         self.batch_size = batch_size
@@ -71,18 +77,19 @@ class TrainingBatches(Sampler[list[Request]]):
             # a million take about half a second.
             batches = islice(self._grouped(self.is_landscape), self.start, None)
         for batch in batches:
-            yield [(index, _mix(self.seed, position)) for position, index in batch]
+            own = batch[self.rank :: self.world_size]
+            yield [(index, _mix(self.seed, position)) for position, index in own]
 
     def _draws(self, first: int) -> Iterator[tuple[int, int]]:
-        """(place in the sequence of all ranks, image index) of this rank's draws from `first`."""
-        position = self.rank + first * self.world_size
+        """(place in the sequence, image index) from a place on."""
+        position = first
         current, order = -1, np.empty(0, np.int64)
         while True:
             epoch, place = divmod(position, self.epochs.length)
             if epoch != current:
                 current, order = epoch, self.epochs.order(epoch)
             yield position, int(order[place])
-            position += self.world_size
+            position += 1
 
     def _mixed(self, first: int) -> Iterator[list[tuple[int, int]]]:
         draws = self._draws(first=first * self.batch_size)

@@ -78,6 +78,7 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
             image=augment_image(image, geometry, generator if self.color_jitter else None),
             target=make_target(annotations, geometry, self.task, keep_emptied=self.keep_emptied),
             image_id=record.image_id,
+            seed=seed,
         )
 
 

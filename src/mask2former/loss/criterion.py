@@ -1,5 +1,6 @@
 """The three losses of every prediction layer."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,8 @@ class Criterion:
     ignored, crowd and padded pixels count as background of every mask.
 
     Source:
-        Mask2Former's `SetCriterion`.
+        Mask2Former's `SetCriterion`. There every rank averages the class loss over its own images;
+        with `class_weight` all images of a step count alike, whichever rank has them.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Criterion:
         targets: list[Target],
         padded_size: tuple[int, int],
         num_masks: int | float | Float[Tensor, ""],
+        class_weight: float | Float[Tensor, ""] | None = None,
+        draws: Sequence[DrawPoints] | None = None,
     ) -> LossTerms:
         """Score a batch in float32 (or better), also under autocast.
 
@@ -72,34 +76,48 @@ class Criterion:
             prediction: Of the batch.
             targets: One per image.
             padded_size: (height, width) of the network's input in pixels.
-            num_masks: Normalises mask and dice loss: targets per rank, averaged over all ranks,
-                at least 1.
+            num_masks: Normalises mask and dice loss: targets of a step per rank, averaged over all
+                ranks, at least 1.
+            class_weight: Normalises the class loss: `class_weight_of` the images of a step per
+                rank, averaged over all ranks; none: of this batch.
+            draws: One per image, instead of the criterion's own for all of them.
 
         Raises:
             FloatingPointError: When the matching costs are not finite.
         """
         with torch.autocast(prediction.mask_features.device.type, enabled=False):
             prediction = MaskPrediction(*map(at_least_float32, prediction))
+            draws = [self.draw] * len(targets) if draws is None else draws
+            if class_weight is None:
+                class_weight = self.class_weight_of(targets, prediction.class_logits.shape[2])
             matches = match(
                 prediction,
                 targets,
                 padded_size,
                 weights=self.weights,
                 num_points=self.num_points,
-                draw=self.draw,
+                draws=draws,
             )
-            classification = class_loss(
-                prediction.class_logits, targets, matches, self.no_object_weight
-            )
+            sums = class_loss_sums(prediction.class_logits, targets, matches, self.no_object_weight)
             per_image = [
-                self._mask_losses(prediction, image, target, matches[image], padded_size)
-                for image, target in enumerate(targets)
+                self._mask_losses(prediction, image, target, matches[image], padded_size, draw)
+                for image, (target, draw) in enumerate(zip(targets, draws, strict=True))
             ]
             mask, dice = (
                 torch.stack(losses).sum(dim=0) / num_masks
                 for losses in zip(*per_image, strict=True)
             )
-            return LossTerms(classification, mask, dice)
+            return LossTerms(sums / class_weight, mask, dice)
+
+    def class_weight_of(self, targets: Sequence[Target], num_queries: int) -> float:
+        """What the class losses of these images are divided by to be a weighted mean.
+
+        It is known before anything is predicted: each target takes a query as long as there are
+        any, and the others are to say "no object".
+        """
+        matched = [min(num_queries, len(target.labels)) for target in targets]
+        unmatched = num_queries * len(targets) - sum(matched)
+        return sum(matched) + self.no_object_weight * unmatched
 
     def total(self, terms: LossTerms) -> Float[Tensor, ""]:
         """What is minimised: the weighted sum over terms and layers."""
@@ -113,6 +131,7 @@ class Criterion:
         target: Target,
         matched: Match,
         padded_size: tuple[int, int],
+        draw: DrawPoints,
     ) -> tuple[Float[Tensor, " layers"], Float[Tensor, " layers"]]:
         """Mask and dice loss of one image, summed over its pairs."""
         num_layers, num_pairs = matched.query_ids.shape
@@ -128,7 +147,7 @@ class Criterion:
             self.num_points,
             oversample_ratio=self.oversample_ratio,
             importance_ratio=self.importance_ratio,
-            draw=self.draw,
+            draw=draw,
         )
         target_ids = matched.target_ids.flatten()
         point_targets = sample_mask_rows(target.masks, target_ids, points, padded_size)
@@ -138,13 +157,13 @@ class Criterion:
         return mask, dice
 
 
-def class_loss(
+def class_loss_sums(
     class_logits: Float[Tensor, "layers b q k1"],
     targets: list[Target],
     matches: list[Match],
     no_object_weight: float,
 ) -> Float[Tensor, " layers"]:
-    """Cross-entropy of every query, as a weighted mean over the queries of this batch.
+    """Weighted cross-entropy, summed over the queries of the images.
 
     Args:
         class_logits: Before the softmax.
@@ -162,7 +181,7 @@ def class_loss(
     losses = F.cross_entropy(
         class_logits.flatten(0, 2), wanted.flatten(), weights, reduction="none"
     )
-    return losses.view(num_layers, -1).sum(dim=1) / weights[wanted].flatten(1).sum(dim=1)
+    return losses.view(num_layers, -1).sum(dim=1)
 
 
 def mask_loss(

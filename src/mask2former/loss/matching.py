@@ -1,5 +1,6 @@
 """Which query answers for which target: costs of all pairs, and the cheapest assignment."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def match(
     *,
     weights: CostWeights,
     num_points: int,
-    draw: DrawPoints,
+    draws: Sequence[DrawPoints],
 ) -> list[Match]:
     """Match every layer's queries with the targets of every image.
 
@@ -49,8 +50,8 @@ def match(
         padded_size: (height, width) of the network's input in pixels.
         weights: Of the parts of the cost.
         num_points: At which masks are compared.
-        draw: Called once per image for `(num_points, 2)`; all layers share an image's points, so
-            that the mask features are sampled once.
+        draws: One per image, called once for `(num_points, 2)`; all layers share an image's points,
+            so that the mask features are sampled once.
 
     Returns:
         One match per image; pairs beyond min(q, m) do not exist.
@@ -64,7 +65,7 @@ def match(
             prediction.mask_embeddings[:, i],
             prediction.mask_features[i],
             target,
-            draw(num_points, 2, device=prediction.mask_features.device),
+            draws[i](num_points, 2, device=prediction.mask_features.device),
             padded_size,
             weights,
         )

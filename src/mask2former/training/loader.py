@@ -131,18 +131,12 @@ def make_loader(
     Raises:
         ValueError: The batch cannot be shared out equally among the ranks.
     """
-    per_rank, left_over = divmod(run.training.batch_size, world_size())
-    if left_over or not per_rank:
-        raise ValueError(
-            f"a batch of {run.training.batch_size} images cannot be shared out equally among "
-            f"{world_size()} ranks; give a multiple with --batch"
-        )
     crop_fixes_size = isinstance(run.data.augmentation, LargeScaleJitter) or (
         run.data.augmentation.pad_to_crop
     )
     batches = TrainingBatches(
         len(splits.train),
-        batch_size=per_rank,
+        batch_size=run.training.batch_size,
         seed=run.training.seed,
         rank=rank(),
         world_size=world_size(),

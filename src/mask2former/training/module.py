@@ -1,19 +1,26 @@
 """One training step: data, model and losses meet here."""
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
 import lightning
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from mask2former.config import Run
-from mask2former.data.batching import pad_images
+from mask2former.data.batching import pad_images, split_batch
 from mask2former.distributed import mean_over_ranks, rank
 from mask2former.loss.criterion import Criterion, LossTerms
 from mask2former.loss.matching import CostWeights
+from mask2former.loss.points import DrawPoints
 from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
 from mask2former.training.optimizer import make_optimizer
 from mask2former.training.schedule import learning_rate_factor
-from mask2former.types import Batch
+from mask2former.types import Batch, Target
 
 
 class TrainingModule(lightning.LightningModule):
@@ -28,6 +35,7 @@ class TrainingModule(lightning.LightningModule):
             num_steps: Of the whole run.
         """
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
         self.run = run
         self.num_steps = num_steps
@@ -47,34 +55,85 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(step_seed % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The losses of one batch; each part is weighted and summed over layers.
+        """One step of the optimizer on this rank's images of a batch, part by part.
+
+        However the images are divided among ranks and parts, gradients are those of the whole
+        batch: losses are normalised by what all of its images hold together.
+
+        Returns:
+            The losses, weighted and summed over layers, `loss` their sum; of this rank's images,
+            so that the mean over ranks is the loss of the batch.
 
         Raises:
             FloatingPointError: The predictions are not finite.
         """
         del batch_idx
+        num_masks, class_weight = self._normalizers(batch.targets)
+        losses: dict[str, Tensor] = {}
+        parts = split_batch(batch, self.run.training.images_per_pass)
+        for number, part in enumerate(parts, start=1):
+            with self._gradients_exchanged(number == len(parts)):
+                terms = self._score(part, num_masks, class_weight)
+                loss = self.criterion.total(terms)
+                self.manual_backward(loss)
+            found = {"loss": loss.detach(), **weighted_sums(terms, self.criterion.weights)}
+            losses = {name: losses.get(name, 0) + value for name, value in found.items()}
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(scheduler, LambdaLR)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        return losses
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients of all parameters together."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.run.optimizer.clip_norm)
+
+    def _normalizers(self, targets: list[Target]) -> Tensor:
+        """Masks, and weights of the class loss, of a batch: the mean over ranks of their sums."""
+        weight = self.criterion.class_weight_of(targets, self.run.model.num_queries)
+        num_masks = sum(len(target.labels) for target in targets)
+        means = mean_over_ranks([num_masks, weight], self.device)
+        return means.clamp(min=torch.tensor([1.0, 0.0], device=self.device))
+
+    def _score(self, batch: Batch, num_masks: Tensor, class_weight: Tensor) -> LossTerms:
         images = pad_images(batch.images, self.model.pixel_mean.flatten(), SIZE_DIVISOR)
         prediction = self.model(images)
-        num_targets = sum(len(target.labels) for target in batch.targets)
-        num_masks = mean_over_ranks(num_targets, images.device).clamp(min=1)
         padded_size = (images.shape[2], images.shape[3])
+        draws = [draw_from(seed, images.device) for seed in batch.seeds]
         try:
-            terms = self.criterion(prediction, batch.targets, padded_size, num_masks)
+            return self.criterion(
+                prediction, batch.targets, padded_size, num_masks, class_weight, draws
+            )
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}. Images of the batch: {batch.image_ids}") from error
-        return {"loss": self.criterion.total(terms), **weighted_sums(terms, self.criterion.weights)}
+
+    def _gradients_exchanged(self, is_last: bool) -> AbstractContextManager:
+        """Ranks exchange gradients once a step, in the backward pass of the last part."""
+        strategy = self.trainer.strategy
+        if is_last or not isinstance(strategy, ParallelStrategy):
+            return nullcontext()
+        return strategy.block_backward_sync()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, and a factor of its learning rates that changes every step."""
         optimizer = make_optimizer(self.model, self.run.optimizer)
         schedule = self.run.schedule
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
+        scheduler = LambdaLR(
             optimizer, lambda step: learning_rate_factor(schedule, step, self.num_steps)
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+
+def draw_from(seed: int, device: torch.device) -> DrawPoints:
+    """Draws that depend on the seed alone, not on what else is drawn in this process."""
+    generator = torch.Generator(device).manual_seed(seed % 2**63)
+    return partial(torch.rand, generator=generator)
 
 
 def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:

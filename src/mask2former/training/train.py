@@ -173,7 +173,6 @@ def _make_trainer(
             precision=precision,
             max_steps=num_steps,
             max_epochs=-1,
-            gradient_clip_val=run.optimizer.clip_norm,
             callbacks=callbacks,
             logger=TensorBoardLogger(output, name="", version="tensorboard"),
             log_every_n_steps=run.training.log_every,
