@@ -10,7 +10,7 @@ TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 HOOK := --jaxtyping-packages=mask2former,beartype.beartype
 
-.PHONY: setup quickstart check lint types test test-parity test-compile clean
+.PHONY: setup quickstart check lint types test test-parity test-cityscapes test-compile clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,12 @@ test: $(STAMP)
 # Against other implementations and real data.
 test-parity: $(STAMP)
 	$(PYTEST) -n $(TEST_WORKERS) -m "parity and not slow and not gpu and not compile" $(HOOK)
+
+# cityscapesScripts wants packages that nothing here needs: it is installed apart, without them.
+test-cityscapes: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target build/cityscapesscripts cityscapesscripts pyquaternion
+	PYTHONPATH=build/cityscapesscripts $(PYTEST) -m parity $(HOOK) tests/parity/test_cityscapes.py
 
 test-compile: $(STAMP)
 	$(PYTEST) -m "compile and not slow and not gpu"

@@ -41,8 +41,10 @@ INTRODUCTION = """\
 Every model of the authors' zoo has a name here. `--weights NAME` downloads the authors' file, and
 `--preset NAME` trains by their recipe. **The results are the authors' numbers**, in percent, on the
 validation sets at a single scale; `ms` is at several scales, flipped (`--tta`). We have not
-measured them again. Parameters, in millions, are counted of our models. Swin-B (21k) and Swin-L
-start from ImageNet-21k, the others from ImageNet-1k. The weights are under CC-BY-NC 4.0.
+measured them again. Their mIoU is what `mask2former evaluate` calls `mIoU_2022`: as detectron2
+counted it then, a class that is predicted but nowhere true has an IoU of 0. Parameters, in
+millions, are counted of our models. Swin-B (21k) and Swin-L start from ImageNet-21k, the others
+from ImageNet-1k. The weights are under CC-BY-NC 4.0.
 
 Data sets are read as they are downloaded: [benchmarks.md](benchmarks.md). `mask2former presets`
 lists the same, with `--json` for programs; `mask2former presets NAME` shows the whole configuration
@@ -164,20 +166,21 @@ def _weights(preset: Preset) -> str:
 
 
 def _commands(family: Sequence[Preset]) -> Iterator[str]:
-    """A block that evaluates and trains each of them."""
+    """A block that evaluates and trains the first of them."""
+    preset = family[0]
+    folder = FOLDERS.get(preset.data)
+    yield "The same commands go for each name of the table:"
+    yield ""
     yield "```bash"
-    for preset in family:
-        folder = FOLDERS.get(preset.data)
-        if folder is None:
-            yield f"mask2former predict --weights {preset.name} frames --output predictions"
-        elif preset.checkpoint is None:
-            # COCO's files of objects would make a semantic data set as well
-            yield f"mask2former train --preset {preset.name} --data {folder} --format coco-panoptic"
-        else:
-            yield f"mask2former evaluate --weights {preset.name} --data {folder}"
-            yield f"mask2former train --preset {preset.name} --data {folder}"
-    if family[0].checkpoint is None:
+    if folder is None:
+        yield f"mask2former predict --weights {preset.name} frames --output predictions"
+    elif preset.checkpoint is None:
+        # COCO's files of objects would make a semantic data set as well
+        yield f"mask2former train --preset {preset.name} --data {folder} --format coco-panoptic"
         yield "mask2former evaluate --weights runs/coco-1 --data coco --format coco-panoptic"
+    else:
+        yield f"mask2former evaluate --weights {preset.name} --data {folder}"
+        yield f"mask2former train --preset {preset.name} --data {folder}"
     yield "```"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import socket
 import subprocess
@@ -211,31 +210,26 @@ def test_a_gpu_that_slurm_shows_to_one_task_is_its_first(monkeypatch: pytest.Mon
     assert find_device("auto") == torch.device("cuda", 1)
 
 
-def objects() -> list[object]:
-    """Of many kinds and sizes, the same ones on every rank."""
-    draw = random.Random(0)
-    made: list[object] = [None, (), "é", {1: [2.5, float("inf")]}, b"", 1 << 100]
-    made += [draw.randbytes(draw.randrange(10_000)) for _ in range(100)]
-    return [*made, bytes(100_000_000)]
-
-
 # What a rank does, and writes down for the tests.
 RANK = """
-import json, sys, time
+import json, random, time
 from pathlib import Path
 import torch, torch.distributed as dist
 from mask2former.distributed import *
 from mask2former.launch import end_with_launcher, launched
 from mask2former.processes import num_cores
-sys.path.insert(0, {tests!r})
-from test_distributed import objects
+
+# of many kinds and sizes, the same ones on every rank
+draw = random.Random(0)
+own = [None, (), "é", {{1: [2.5, float("inf")]}}, b"", 1 << 100]
+own += [draw.randbytes(draw.randrange(10_000)) for _ in range(100)]
+own.append(bytes({most_bytes}))
 
 if launched():
     end_with_launcher()
 before = torch.get_num_threads()
 with joined():
     told = {{"rank": [rank(), world_size(), is_main()], "threads": torch.get_num_threads()}}
-    own = objects()
     gathered = [gather((rank(), value)) for value in own]
     told["gathered"] = gathered == (
         [[(r, value) for r in range(world_size())] for value in own] if is_main()
@@ -253,10 +247,10 @@ except KeyError:
     told["left_after_error"] = not dist.is_initialized()
 with joined():
     if not is_main():
-        time.sleep(1)  # rank 0 waits
+        time.sleep(0.2)  # rank 0 waits
     told["late"] = gather(rank())
     if is_main():
-        time.sleep(1)  # the others wait, and end as soon as they are rid of theirs
+        time.sleep(0.2)  # the others wait, and end as soon as they are rid of theirs
     told["last"] = gather(bytes(1_000_000)) == ([bytes(1_000_000)] * world_size())
 (Path({folder!r}) / str(rank())).write_text(json.dumps(told))
 """
@@ -267,9 +261,9 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def write_script(folder: Path) -> Path:
+def write_script(folder: Path, most_bytes: int) -> Path:
     script = folder / "script.py"
-    filled = RANK.format(tests=str(Path(__file__).parent), folder=str(folder))
+    filled = RANK.format(folder=str(folder), most_bytes=most_bytes)
     script.write_text(filled, encoding="utf-8")
     return script
 
@@ -295,13 +289,13 @@ def test_launched_processes_join_exchange_and_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert run_processes(2, [], [str(write_script(tmp_path))]) == 0
+    assert run_processes(2, [], [str(write_script(tmp_path, 100_000_000))]) == 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     check_what_ranks_told(tmp_path, max(1, (cores or 1) // 2))
 
 
 def test_tasks_of_srun_join_exchange_and_leave(tmp_path: Path) -> None:
-    script = write_script(tmp_path)
+    script = write_script(tmp_path, 1000)
     common = {
         **{name: text for name, text in os.environ.items() if name not in VARIABLES},
         **SRUN,

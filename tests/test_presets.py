@@ -92,7 +92,7 @@ def test_network_loss_and_optimizer_are_the_published_ones(name: str) -> None:
     }  # fmt: skip
     assert run.optimizer.model_dump() == {
         "learning_rate": 1e-4, "backbone_learning_rate_factor": 0.1, "weight_decay": 0.05,
-        "clip_norm": 0.01,
+        "clip_norm": 0.01, "layer_decay": 1.0,
     }  # fmt: skip
     assert run.schedule.warmup_steps == 0
     assert run.inference.panoptic_overlap_threshold == 0.8
@@ -242,6 +242,8 @@ def test_the_list_of_presets_fits_100_columns(capsys: pytest.CaptureFixture[str]
     assert row[1:] == ["160k", "steps", "47.7", "49.6", "48333144_5", "5274a6"]
     [row] = [line.split() for line in lines if line.startswith("  coco-semantic-swin-tiny")]
     assert row[1:] == ["50", "epochs", "none", "published"]
+    videos = " ".join(lines).partition("video models, for --weights alone: ")[2]
+    assert set(all_published()) - set(all_presets()) <= set(videos.replace(",", " ").split())
 
 
 def test_the_list_for_programs_has_everything(capsys: pytest.CaptureFixture[str]) -> None:

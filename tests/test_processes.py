@@ -13,8 +13,10 @@ import pytest
 from mask2former.processes import LOOK_AHEAD, in_order, num_cores, num_workers, raised_in
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from mask2former.processes import in_order
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start it without
 
 def work(seconds):
     print(os.getpid(), flush=True)
@@ -99,12 +101,15 @@ def test_no_process_outlives_its_parent(tmp_path: Path, signal_number: signal.Si
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        workers = {int(parent.stdout.readline()) for _ in range(4)}
-        parent.send_signal(signal_number)
-        end = time.monotonic() + 10
-        while any(map(is_running, workers)) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not any(map(is_running, workers))
+        try:
+            workers = {int(parent.stdout.readline()) for _ in range(4)}
+            parent.send_signal(signal_number)
+            end = time.monotonic() + 10
+            while any(map(is_running, workers)) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert not any(map(is_running, workers))
+        finally:
+            parent.kill()
 
 
 def is_running(process_id: int) -> bool:

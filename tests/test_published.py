@@ -1,19 +1,14 @@
 """The authors' models against the specification's table of them, and by hand."""
 
 import re
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from mask2former.config import LargeScaleJitter, ShortestEdgeCrop, TestTimeAugmentation
 from mask2former.data.class_tables import class_table
 from mask2former.presets import all_presets, all_published, find_preset, find_published
+from specification import TEXT, Row, needs_specification, specified_rows
 
-SPECIFICATION = Path(__file__).parents[1] / ".." / "shared" / "spec" / "mask2former.md"
-needs_specification = pytest.mark.skipif(
-    not SPECIFICATION.exists(), reason="needs the specification in ../shared"
-)
 GENERAL = ["instance", "panoptic", "semantic", "tiny"]
 COCO_SEMANTIC = [name for name in all_presets() if name.startswith("coco-semantic-")]
 """The zoo has none of them."""
@@ -22,52 +17,6 @@ DATA_NAMES = {
     "mapillary-vistas": "Mapillary Vistas", "youtubevis_2019": "YouTube-VIS 2019",
     "youtubevis_2021": "YouTube-VIS 2021",
 }  # fmt: skip
-
-
-class Row(NamedTuple):
-    """One line of the specification's table of configurations."""
-
-    number: str
-    config: str
-    task: str
-    datasets: str
-    backbone: str
-    start: str
-    num_classes: str
-    queries: str
-    iterations: str
-    schedule: str
-    batch: str
-    mapper: str
-    test: str
-    augmentation_at_test: str
-    switches: str
-    parameters: str
-    result: str
-    file: str
-
-    @property
-    def stem(self) -> str:
-        return Path(self.config).stem
-
-    @property
-    def data(self) -> str:
-        return self.config.split("/")[0]
-
-    @property
-    def is_video(self) -> bool:
-        return self.task == "vis"
-
-
-def specified_rows() -> list[Row]:
-    if not SPECIFICATION.exists():
-        return []
-    lines = SPECIFICATION.read_text(encoding="utf-8").splitlines()
-    return [
-        Row(*(cell.strip().strip("`") for cell in line.strip().strip("|").split("|")))
-        for line in lines
-        if re.match(r"\| \d+ \| `[^|]*\.yaml`", line)
-    ]
 
 
 ROWS = specified_rows()
@@ -94,7 +43,7 @@ def preset_name(row: Row) -> str:
 
 def training_sizes(name: str) -> tuple[int, ...]:
     """Of a list of section 1.1, such as L512."""
-    text = SPECIFICATION.read_text(encoding="utf-8")
+    text = TEXT.read_text(encoding="utf-8")
     values = re.search(rf"^\| {name} \| ([\d ]+) \|", text, re.MULTILINE)
     assert values is not None
     return tuple(int(value) for value in values[1].split())
@@ -273,14 +222,6 @@ def test_a_video_preset_opens_frames() -> None:
     [
         ("coco-panoptic-resnet50", {"PQ": 51.9, "AP": 41.7, "mIoU": 61.7}, "coco_panoptic",
          "mask2former/coco/panoptic/maskformer2_R50_bs16_50ep/model_final_94dc52.pkl"),
-        ("coco-instance-swin-large", {"AP": 50.1, "boundaryAP": 36.2}, "coco_instance",
-         "mask2former/coco/instance/maskformer2_swin_large_IN21k_384_bs16_100ep/"
-         "model_final_e5f453.pkl"),
-        ("ade20k-semantic-resnet101", {"mIoU": 47.8}, "ade20k",
-         "mask2former/ade20k/semantic/maskformer2_R101_bs16_90k/model_final_0d68be.pkl"),
-        ("cityscapes-instance-swin-base-in21k", {"AP": 42.0, "AP50": 68.8}, "cityscapes_instance",
-         "mask2former/cityscapes/instance/maskformer2_swin_base_IN21k_384_bs16_90k/"
-         "model_final_7a3b6d.pkl"),
         ("mapillary-semantic-resnet50", {"mIoU": 57.4}, "mapillary_vistas",
          "mask2former/mapillary_vistas/semantic/maskformer_R50_bs16_300k/model_final_6c66d0.pkl"),
         ("youtube-vis-2019-resnet50", {"AP": 46.4}, "youtube_vis_2019",
@@ -290,7 +231,7 @@ def test_a_video_preset_opens_frames() -> None:
 def test_published_results_classes_and_files_are_those_of_the_zoo(
     name: str, published: dict[str, float], classes: str, checkpoint: str
 ) -> None:
-    # specification 1.2, rows 38, 34, 5, 14, 46 and 53
+    # specification 1.2, rows 38, 46 and 53
     preset = find_published(name)
     assert (preset.published, preset.classes) == (published, classes)
     assert preset.checkpoint == checkpoint

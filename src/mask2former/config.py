@@ -19,6 +19,7 @@ from mask2former.tasks import Task
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Precision: TypeAlias = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+LoggerName: TypeAlias = Literal["tensorboard", "csv", "wandb", "mlflow"]
 
 
 NO_DATA = "no data; give --data DIR, or data.paths in the configuration"
@@ -54,6 +55,13 @@ class Backbone(Part):
         description="batch norm: fixed statistics, statistics over all ranks, or of one rank",
     )
     drop_path: Fraction = Field(default=0.0, description="stochastic depth of the last block")
+    freeze: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="stages that keep their weights: 0 none, 1 the stem, 2 to 5 also what makes "
+        "stride 4, 8, 16, 32 (of a plain ViT, quarters of its blocks)",
+    )
 
 
 class Model(Part):
@@ -187,6 +195,13 @@ class Optimizer(Part):
     backbone_learning_rate_factor: float = Field(default=0.1, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     clip_norm: float = Field(default=0.01, gt=0, description="L2 norm over all gradients")
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="learning rate of a block of the backbone, as a factor of the next block's; "
+        "for ViTs such as 0.8, with backbone_learning_rate_factor 1",
+    )
 
 
 class Schedule(Part):
@@ -216,8 +231,43 @@ class Training(Part):
         description="of a device's images of a step, those that go through the model together: "
         "fewer take less memory and the same step; none: all",
     )
+    checkpoint_activations: bool = Field(
+        default=False,
+        description="compute activations again in the backward pass instead of keeping them: less "
+        "memory, a longer step, the same gradients",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="score and save weights averaged over about 1 / (1 - this) steps, such as "
+        "0.999; none: the last ones",
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile of the model: minutes at the start, faster steps"
+    )
+    channels_last: bool = Field(
+        default=False, description="channels side by side in memory, for convolutions"
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="the same numbers in every run on one kind of device, in more time",
+    )
     eval_every: Positive | None = Field(default=None, description="steps; none: 10 times a run")
+    save_every: Positive | None = Field(
+        default=None,
+        description="steps between saved states, besides those of evaluations; none: only those",
+    )
+    requeue: bool = Field(
+        default=False,
+        description="SIGUSR1 puts a job of SLURM back into its queue once the state is saved",
+    )
     log_every: Positive = 20
+    log_layers: bool = Field(default=False, description="also the losses of every prediction layer")
+    loggers: tuple[LoggerName, ...] = Field(
+        default=("tensorboard",),
+        description="tensorboard, csv, wandb, mlflow; metrics.jsonl is written always",
+    )
     precision: Precision = Field(
         default="auto", description="auto: bf16-mixed on a GPU that has it, else 32-true"
     )

@@ -86,12 +86,16 @@ def is_main() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device_type: str = "cpu") -> Iterator[None]:
     """Join the processes that the environment tells of, and leave them at the end.
 
-    They exchange small objects through gloo, on any device. Those that share cores share their
-    threads out too, unless OMP_NUM_THREADS says how many. Nothing happens in a single process, or
-    where a group was joined before.
+    They exchange objects through gloo. Those that share cores share their threads out too, unless
+    OMP_NUM_THREADS says how many. Nothing happens in a single process, or where a group was joined
+    before.
+
+    Args:
+        device_type: Of the tensors that they exchange; an accelerator's go by the way that PyTorch
+            has for it, such as NCCL.
 
     Raises:
         ValueError: The environment is incomplete or contradicts itself.
@@ -106,8 +110,11 @@ def joined() -> Iterator[None]:
     from mask2former.meeting import meet, threads_shared_out
 
     store, num_sharing = meet(place)
+    backend = "gloo"
+    if device_type != "cpu":
+        backend = f"cpu:gloo,{device_type}:{dist.get_default_backend_for_device(device_type)}"
     dist.init_process_group(
-        "gloo",
+        backend,
         store=store,
         rank=place.rank,
         world_size=place.world_size,
@@ -120,6 +127,16 @@ def joined() -> Iterator[None]:
             yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """One process of each machine goes first, so that it downloads what the others then have."""
+    if world_size() > 1 and local_rank() > 0:
+        broadcast(None)
+    yield
+    if world_size() > 1 and local_rank() == 0:
+        broadcast(None)
 
 
 def gather(value: T) -> list[T] | None:

@@ -21,8 +21,8 @@ LOST_PEER = 3
 """Exit code of a process that failed because another one ended."""
 LONGEST_MESSAGE = 65_536
 """Bytes of a process's standard error that are remembered."""
-TIME_TO_END = 10.0
-"""Seconds for a process to clean up before it is killed."""
+TIME_TO_END = 60.0
+"""Seconds for a process to save its state and clean up before it is killed."""
 TIME_TO_END_ALONE = 5.0
 """The same after its launcher is gone."""
 

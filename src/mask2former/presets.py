@@ -198,10 +198,7 @@ def _coco_semantic() -> Iterator[Preset]:
 
 def _published(families: Iterable[PublishedModels]) -> Iterator[Preset]:
     for models in families:
-        over_scales = dict(
-            zip(models.by_backbone, models.multi_scale, strict=bool(models.multi_scale))
-        )
-        for key, (_, _, results) in models.by_backbone.items():
+        for key, model in models.by_backbone.items():
             backbone = PUBLISHED_BACKBONES[key]
             if key in models.synchronized:
                 backbone = backbone.model_copy(update={"norm": "sync"})
@@ -211,10 +208,14 @@ def _published(families: Iterable[PublishedModels]) -> Iterator[Preset]:
                 backbone=backbone,
                 tasks=(models.task,),
                 recipe=models.recipe,
-                published=dict(zip(models.metrics, results, strict=True)),
-                multi_scale={models.metrics[0]: over_scales[key]} if over_scales else {},
+                published=dict(zip(models.metrics, model.results, strict=True)),
+                multi_scale=_first_metric(models, model.multi_scale),
                 classes=models.classes,
                 num_images=models.num_images,
-                checkpoint=models.checkpoint(key),
-                zoo_id=models.zoo_id(key),
+                checkpoint=f"{models.checkpoints}{model.folder}/model_final_{model.digits}.pkl",
+                zoo_id=model.zoo_id,
             )
+
+
+def _first_metric(models: PublishedModels, value: float | None) -> dict[str, float]:
+    return {} if value is None else {models.metrics[0]: value}

@@ -90,11 +90,14 @@ def test_evaluate_uses_what_the_model_was_trained_for(
     (load, opened, evaluated) = calls.made
     assert load == ("load", ("runs/nuts",), {"device": "cpu", "preset": None, "tta": False})
     assert opened == ("open", ([Path("nuts")], None, TRAINED_ON, "instance", None), {})
+    on_resume = evaluated[2].pop("on_resume")
+    assert callable(on_resume)
     assert evaluated[2] == {"progress": True, "keep_in": None}
     lines = capsys.readouterr().out.splitlines()
     assert "instance, 6 images" in lines
-    assert "hazelnut    40.0  60.0" in lines
-    assert "fig (id 2)     -     -" in lines
+    assert "hazelnut  40.0  60.0" in lines
+    assert not any(line.startswith("fig (id 2)") for line in lines)
+    assert "1 class without a value: neither true nor predicted anywhere" in lines
     assert lines[-1] == "next: mask2former predict in --weights runs/nuts --output predictions"
 
 
@@ -121,6 +124,8 @@ def test_evaluate_gives_the_documented_json(
         "speed": {"images_per_second": 2.5},
     }
     assert "a library prints" in captured.err
+    assert "note: 255 is ignored" in captured.err
+    assert "hazelnut" not in captured.err
 
 
 def test_evaluate_averages_and_keeps_what_is_asked_for(
@@ -143,12 +148,34 @@ def test_evaluate_scores_results_from_elsewhere_for_their_task(
     assert main(words) == OK
     opened, first, second, score = calls.made
     assert opened == ("open", ([Path("d")], None, TrainedOn(), "panoptic", None), {})
-    assert first[1] == (Path("a.json"), "classes of d")
-    assert second[1] == (Path("b"), "classes of d")
+    scored = ("panoptic", "instance", "semantic")
+    assert first[1] == (Path("a.json"), "classes of d", scored)
+    assert second[1] == (Path("b"), "classes of d", scored)
     assert score[2] == {"progress": True}
     text = capsys.readouterr().out
     assert "note: values are category ids" in text
     assert text.endswith("next: mask2former data check d\n")
+
+
+def test_an_interrupted_evaluation_says_what_is_kept(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Images(list):
+        main = SimpleNamespace(notes=(), records=[])
+
+    def interrupted(*_, on_resume, **__):
+        on_resume(3)
+        raise KeyboardInterrupt
+
+    scored_data = sys.modules["mask2former.evaluation.scored_data"]
+    monkeypatch.setattr(scored_data, "open_scored_data", lambda *_: Images([1] * 9))
+    monkeypatch.setattr(sys.modules["mask2former.evaluation.evaluate"], "evaluate", interrupted)
+    kept = SimpleNamespace(count_kept=lambda _: 5)
+    monkeypatch.setitem(sys.modules, "mask2former.evaluation.given_predictions", kept)
+    main(["evaluate", "--weights", "w", "--data", "d", "--output", "out"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "3 of 9 predictions were there" in lines
+    assert "5 of 9 predictions are kept in out; the same command goes on" in lines
 
 
 def test_evaluate_shows_groups_of_classes_and_where_the_time_went(

@@ -85,3 +85,22 @@ def test_percent_has_one_decimal_and_a_dash_for_nothing() -> None:
     assert [percent(43.67), percent(0.0), percent(float("nan")), percent(None)] == [
         "43.7", "0.0", "-", "-",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_of_several_processes_the_main_one_prints(
+    as_json: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        report = Report(as_json)
+        report.text("progress")
+        report.table(["metric", "%"], [["AP", "43.7"]])
+        captured = capsys.readouterr()
+        assert ("progress" in captured.out + captured.err) is (rank == "0")
+        assert ("43.7" in captured.out + captured.err) is (rank == "0")

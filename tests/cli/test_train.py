@@ -63,6 +63,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         return Model(backbone=backbone, num_queries=33) if weights == "model.pkl" else None
 
     fakes = {
+        "inference.device": {"find_device": lambda _: SimpleNamespace(type="cpu")},
         "training.train": {"train": train},
         "data.open": {"natural_tasks": natural_tasks},
         "weights.start": {"model_to_start_from": model_to_start_from},

@@ -26,7 +26,7 @@ SAMPLES = ROOT / ".." / "shared" / "data"
 needs_samples = pytest.mark.skipif(
     not SAMPLES.is_dir(), reason="the real sample data are not beside this checkout"
 )
-IMAGES = 40
+IMAGES = 12
 """Of each split, drawn at random."""
 SIZE = (11, 14)
 ADE20K_THINGS = [i for i, thing in enumerate(class_table("ade20k").is_thing) if thing]
@@ -297,7 +297,7 @@ def test_ade20k_panoptic_is_objects_over_stuff(
     listed = {entry["id"]: bool(entry["isthing"]) for entry in content["categories"]}
     assert listed == dict(enumerate(class_table("ade20k").is_thing))
     assert len(ADE20K_THINGS) == 100
-    assert len(seen) > 100
+    assert len(seen) > 50
 
 
 def test_ade20k_instance_has_the_numbers_of_the_150_classes(

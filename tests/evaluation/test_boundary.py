@@ -17,9 +17,10 @@ def eroded_from_outside(mask, distance):
 def as_mask(boundary, size):
     """The bits back in the image."""
     height, width = size
-    bits = [(boundary.bits >> i) & 1 for i in range(boundary.bits.bit_length())]
+    length = boundary.bits.bit_length()
+    packed = np.frombuffer(boundary.bits.to_bytes(length // 8 + 1, "little"), np.uint8)
     mask = np.zeros((width, height), bool)
-    mask[boundary.first_column :].flat[: len(bits)] = bits
+    mask[boundary.first_column :].flat[:length] = np.unpackbits(packed, bitorder="little")[:length]
     return mask.T
 
 

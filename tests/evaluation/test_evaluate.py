@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +168,43 @@ def test_speed_tells_what_the_time_went_to(records) -> None:
     assert speed["images_per_second"] > 0
 
 
+def test_what_is_computed_of_all_images_is_not_time_of_an_image(records, monkeypatch) -> None:
+    compute = Scores.compute
+    monkeypatch.setattr(Scores, "compute", lambda scores: time.sleep(1) or compute(scores))
+    speed = evaluate(segmenter(), panoptic_dataset(records)).speed
+    seconds = len(records) / speed["images_per_second"]
+    # that of three images of less than 100 x 100 pixels
+    assert seconds * speed["metric"] < 1
+
+
+def test_a_thing_that_the_model_has_as_stuff_is_told(records, caplog) -> None:
+    classes = Classes(CLASSES.names, CLASSES.category_ids, (False, True, True, True))
+    expected = "the model has 'ball' as stuff, so that it finds none of the objects"
+    datasets = {"panoptic": panoptic_dataset(records), "instance": instance_dataset(records)}
+    for task, dataset in datasets.items():
+        caplog.clear()
+        result = evaluate(segmenter(classes=classes), dataset, task)
+        assert result.metrics["AP"] == 0
+        assert [message for message in caplog.messages if message.startswith(expected)]
+    caplog.clear()
+    evaluate(segmenter(), panoptic_dataset(records))
+    evaluate(segmenter(classes=classes), panoptic_dataset(records), "semantic")
+    assert not caplog.messages
+
+
+def test_objects_are_made_where_a_metric_asks_for_them(records) -> None:
+    names = ("car", "road", "sky")
+    classes = Classes(names, (26, 7, 23), (True, False, False))
+    for format_, is_made in (("cityscapes", False), ("fake", True)):
+        dataset = replace(panoptic_dataset(records, classes), format=format_)
+        for task in ("panoptic", "instance"):
+            images = scored_images(dataset, task)
+            scores = Scores(images, images.classes)
+            [(_, loaded)] = load_ahead(images, [0], scores.prepared, Stopwatch())
+            assert ("objects" in vars(loaded.truth)) is is_made
+            assert ("panoptic_map" in vars(loaded.truth)) is (task == "panoptic")
+
+
 def clock_of(images: int, **seconds: float) -> Stopwatch:
     clock = Stopwatch()
     clock.seconds, clock.images = seconds, images
@@ -199,7 +238,8 @@ def test_every_prediction_is_shown_to_the_caller(records) -> None:
 
 
 def test_images_come_in_order_however_they_are_loaded(records) -> None:
-    images = scored_images(panoptic_dataset(records * 3), "panoptic")
+    nine = [replace(records[i % 3], image_id=i) for i in range(9)]
+    images = scored_images(panoptic_dataset(nine), "panoptic")
     clock = Stopwatch()
     loaded = list(load_ahead(images, [0, 4, 5, 7, 8], ["panoptic", "semantic"], clock))
     assert [index for index, _ in loaded] == [0, 4, 5, 7, 8]

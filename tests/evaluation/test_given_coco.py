@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from mask2former.data.dataset import Record
 from mask2former.evaluation import given_json
 from mask2former.evaluation.given_json import iterate_list
-from mask2former.evaluation.given_results import GivenResults, open_results
+from mask2former.evaluation.given_results import GivenResults, open_results, tasks_of
 from mask2former.masks.rle import decode_rle, encode_mask, run_lengths
 from mask2former.types import Classes, InstanceResult
 
@@ -39,7 +39,7 @@ def found_object(image_id: Any = 1, **changes: Any) -> dict[str, Any]:
 
 
 def objects(given: GivenResults, image: Record, height: int = 5, width: int = 9) -> InstanceResult:
-    result = given.find(image, height, width)["instance"]
+    result = given.find(image, height, width, ["instance"])["instance"]
     assert isinstance(result, InstanceResult)
     return result
 
@@ -69,7 +69,7 @@ def random_detections(seed: int) -> tuple[dict[int, tuple[int, int]], list[dict[
     return sizes, detections
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(25))
 def test_objects_are_those_that_pycocotools_reads(tmp_path: Path, seed: int, capsys) -> None:
     sizes, detections = random_detections(seed)
     path = write_json(tmp_path / "results.json", detections)
@@ -145,12 +145,37 @@ def test_names_in_the_file_tell_images_that_were_numbered_anew(tmp_path: Path) -
         assert segment.class_id == class_id
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"image_id": ..., "file_name": "val/a.jpg"},
+        {"image_id": None, "file_name": "a.jpg"},
+        {"image_id": "a.jpg"},
+        {"image_id": "a"},
+    ],
+)
+def test_the_name_of_an_image_stands_for_its_id(tmp_path: Path, names) -> None:
+    entries = [found_object(**names), found_object(**names, score=0.25)]
+    path = write_json(tmp_path / "r.json", entries)
+    given = open_results(path, CLASSES)
+    assert given.tasks == tasks_of(path) == ("instance",)
+    assert [s.score for s in objects(given, record(7, "a.jpg")).segments] == [0.5, 0.25]
+    assert given.unused() == []
+
+
+def test_an_empty_list_is_of_images_without_objects(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "r.json", [])
+    given = open_results(path, CLASSES)
+    assert given.tasks == tasks_of(path) == ("instance",)
+    assert objects(given, record(2), 7, 8) == InstanceResult(7, 8, [], [])
+
+
 def test_one_entry_is_never_of_two_images(tmp_path: Path) -> None:
     given = open_results(write_json(tmp_path / "r.json", [found_object("a")]), CLASSES)
     assert len(objects(given, record(1, "a.jpg")).segments) == 1
     assert len(objects(given, record(1, "a.jpg")).segments) == 1
     with pytest.raises(ValueError, match=r"image id a of .* fits two images .*1.* and .*2"):
-        given.find(record(2, "a.jpg"), 5, 9)
+        given.find(record(2, "a.jpg"), 5, 9, ["instance"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +197,13 @@ def test_one_entry_is_never_of_two_images(tmp_path: Path) -> None:
         (found_object(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "has a polygon that is no list"),
         (found_object(segmentation=[["a"] * 6]), "has polygons that are no lists of numbers"),
         (found_object(segmentation=[[float("nan")] * 6]), "no finite number"),
-        (found_object(image_id=...), "entry 2 has no 'image_id'"),
+        (found_object(image_id=...), "entry 2 has no 'image_id' and no 'file_name'"),
+        (found_object(image_id=None), "has the image_id None; a number or a text is expected"),
+        (found_object(segmentation=None), "has the segmentation null; give its mask"),
+        (
+            found_object(segmentation={"size": [5, 9], "counts": [5, -1, 41]}),
+            "has a run of -1 pixels in its mask; runs are 0 or more",
+        ),
         (found_object(image_id=[1]), "has the image_id [1]; a number or a text is expected"),
         (found_object(category_id=...), "has no 'category_id'"),
         (found_object(category_id="car"), "has the category_id 'car'; a whole number"),
@@ -204,7 +235,7 @@ def test_masks_of_another_size_or_damaged_are_refused(tmp_path, segmentation, me
     entries = [found_object(), found_object(segmentation=segmentation)]
     given = open_results(write_json(tmp_path / "r.json", entries), CLASSES)
     with pytest.raises(ValueError, match=f"r.json: object 2 of image id 1: .*{message}|{message}"):
-        given.find(record(1), 5, 9)
+        given.find(record(1), 5, 9, ["instance"])
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1 << 20])

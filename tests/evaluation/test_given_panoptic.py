@@ -54,7 +54,7 @@ def test_panoptic_pngs_are_found_beside_the_file(tmp_path: Path, pngs: str) -> N
     assert given.tasks == ("panoptic",)
     assert given.classes is CLASSES
     for image in (record(1, "x.jpg"), record("1")):
-        result = given.find(image, 5, 9)["panoptic"]
+        result = given.find(image, 5, 9, ["panoptic"])["panoptic"]
         assert isinstance(result, PanopticResult)
         assert result.segments == [
             Segment(300, 2, 0.5, 12, (2.0, 1.0, 4.0, 3.0)),
@@ -67,9 +67,9 @@ def test_panoptic_pngs_are_found_beside_the_file(tmp_path: Path, pngs: str) -> N
 def test_panoptic_results_go_by_the_name_of_the_png_if_no_id_fits(tmp_path: Path) -> None:
     given = open_results(write_panoptic(tmp_path, "pan", image_id=77), CLASSES)
     assert given.unused() == []  # nothing was asked for yet
-    assert given.find(record("a"), 5, 9)
+    assert given.find(record("a"), 5, 9, ["panoptic"])
     with pytest.raises(ValueError, match=r"pan.json has no result for image images/b.jpg \(id 2\)"):
-        given.find(record(2, "b.jpg"), 5, 9)
+        given.find(record(2, "b.jpg"), 5, 9, ["panoptic"])
 
 
 @pytest.mark.parametrize(
@@ -91,17 +91,26 @@ def test_panoptic_entries_that_are_wrong_are_refused(tmp_path, changes, message)
         open_results(path, CLASSES)
 
 
+def test_each_folder_is_named_once(tmp_path: Path) -> None:
+    path = write_panoptic(tmp_path, "panoptic", file_name="b.png").rename(
+        tmp_path / "panoptic.json"
+    )
+    places = f"in none of {re.escape(str(tmp_path / 'panoptic'))}, {re.escape(str(tmp_path))}; put"
+    with pytest.raises(ValueError, match=places):
+        open_results(path, CLASSES)
+
+
 def test_segments_and_pixels_that_do_not_agree_are_refused(tmp_path: Path) -> None:
     segments = [{"id": 1, "category_id": 7}]
     given = open_results(write_panoptic(tmp_path, "pan", segments_info=segments), CLASSES)
     with pytest.raises(ValueError, match=r"a.png has the segments 300, which .*pan.json does not"):
-        given.find(record(1), 5, 9)
+        given.find(record(1), 5, 9, ["panoptic"])
     segments = [{"id": i, "category_id": 7} for i in (1, 2, 300)]
     given = open_results(write_panoptic(tmp_path, "pan", segments_info=segments), CLASSES)
     with pytest.raises(ValueError, match=r"lists the segments 2, of which panoptic PNG .*a.png"):
-        given.find(record(1), 5, 9)
+        given.find(record(1), 5, 9, ["panoptic"])
     with pytest.raises(ValueError, match=r"size \(h, w\) = \(5, 9\) but image .* \(9, 5\)"):
-        given.find(record(1), 9, 5)
+        given.find(record(1), 9, 5, ["panoptic"])
 
 
 def test_two_panoptic_entries_of_an_image_are_refused(tmp_path: Path) -> None:
@@ -134,7 +143,7 @@ def test_real_panoptic_files_are_read_whole() -> None:
     for annotation in json.loads(path.read_text())["annotations"]:
         ids = read_panoptic_ids(path.with_suffix("") / annotation["file_name"])
         image = record(annotation["image_id"], Path(annotation["file_name"]).name)
-        result = given.find(image, *ids.shape)["panoptic"]
+        result = given.find(image, *ids.shape, ["panoptic"])["panoptic"]
         assert isinstance(result, PanopticResult)
         np.testing.assert_array_equal(result.segment_map.numpy(), ids)
         for segment, entry in zip(result.segments, annotation["segments_info"], strict=True):

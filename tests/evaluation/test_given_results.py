@@ -44,14 +44,14 @@ def save_png(path: Path, values: Any, dtype: type = np.uint8) -> None:
 
 
 def labels(given: GivenResults, image: Record, height: int, width: int) -> list[list[int]]:
-    result = given.find(image, height, width)["semantic"]
+    result = given.find(image, height, width, ["semantic"])["semantic"]
     assert isinstance(result, SemanticResult)
     assert result.label_map.dtype == torch.int64
     return result.label_map.tolist()
 
 
 def objects(given: GivenResults, image: Record, height: int = 5, width: int = 9) -> InstanceResult:
-    result = given.find(image, height, width)["instance"]
+    result = given.find(image, height, width, ["instance"])["instance"]
     assert isinstance(result, InstanceResult)
     return result
 
@@ -101,7 +101,7 @@ def test_what_predict_saved_is_read_as_it_was(tmp_path, kinds, tasks, has_same_i
     assert given.classes.names == classes.names
     wanted = predictions(classes)
     for i in range(2):
-        results = given.find(record(10 + i, f"photo{i}.png"), 5, 9)
+        results = given.find(record(10 + i, f"photo{i}.png"), 5, 9, tasks)
         assert list(results) == tasks
         for task, result in results.items():
             if isinstance(result, SemanticResult):
@@ -123,7 +123,7 @@ def test_only_the_tasks_that_are_wanted_are_read(tmp_path: Path) -> None:
     assert list(given.find(record("photo0"), 5, 9, ["instance"])) == ["instance"]
     assert given.unused() == ["image id photo1"]
     with pytest.raises(ValueError, match=r"cannot read .*photo0.png"):
-        given.find(record("photo0"), 5, 9)
+        given.find(record("photo0"), 5, 9, ["semantic"])
 
 
 def test_a_class_list_without_category_ids_counts_by_its_names(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_an_evaluation_kept_is_read_from_all_its_files(tmp_path: Path) -> N
     given = open_results(tmp_path, Classes((), (), ()))
     assert (given.tasks, given.classes) == (("instance", "semantic"), CLASSES)
     for image in (record(1), record(2), record(3, "b.jpg")):
-        results = given.find(image, 5, 9)
+        results = given.find(image, 5, 9, given.tasks)
         assert objects(given, image) == predictions()["instance"].result
         np.testing.assert_array_equal(
             results["semantic"].label_map, predictions()["semantic"].label_map
@@ -163,12 +163,13 @@ def test_what_an_evaluation_kept_is_read_from_all_its_files(tmp_path: Path) -> N
     with pytest.raises(
         ValueError, match=r"has no result for image .*\(id 4\), only for image id 1"
     ):
-        given.find(record(4), 5, 9)
+        given.find(record(4), 5, 9, given.tasks)
     with pytest.raises(
         ValueError, match=r"result of size \(h, w\) = \(5, 9\) for image .* \(9, 5\)"
     ):
-        given.find(record(1), 9, 5)
-    assert open_results(tmp_path / "predictions-2.jsonl", CLASSES).find(record(2), 5, 9)
+        given.find(record(1), 9, 5, given.tasks)
+    alone = open_results(tmp_path / "predictions-2.jsonl", CLASSES)
+    assert alone.find(record(2), 5, 9, ["semantic"])
 
 
 def test_files_of_two_evaluations_are_not_mixed(tmp_path: Path) -> None:
@@ -194,8 +195,6 @@ def test_paths_without_results_are_refused_with_what_is_accepted(tmp_path: Path)
         open_results(tmp_path / "gone", CLASSES)
     with pytest.raises(ValueError, match=r"holds no results; accepted are COCO results"):
         open_results(tmp_path, CLASSES)
-    with pytest.raises(ValueError, match=r"r.json holds an empty list"):
-        open_results(write_json(tmp_path / "r.json", []), CLASSES)
     annotations = {"images": [], "annotations": [{"segmentation": []}], "categories": []}
     with pytest.raises(ValueError, match=r"is no list of results but an object .*annotated is no"):
         open_results(write_json(tmp_path / "r.json", annotations), CLASSES)
@@ -209,3 +208,31 @@ def test_two_results_of_one_task_are_refused(tmp_path: Path) -> None:
         write_json(tmp_path / name, [found_object()])
     with pytest.raises(ValueError, match="holds several instance results; give one of the files"):
         open_results(tmp_path, CLASSES)
+
+
+def test_only_results_of_the_tasks_that_are_scored_are_opened(tmp_path: Path) -> None:
+    write_json(tmp_path / "coco_instances_results.json", [])
+    rle = encode_mask(np.ones((5, 9), bool))
+    mask = {"size": [5, 9], "counts": rle["counts"].decode()}
+    entries = [{"file_name": "a.jpg", "category_id": 99, "segmentation": mask}]
+    write_json(tmp_path / "sem_seg_predictions.json", entries)
+    assert set(tasks_of(tmp_path)) == {"instance", "semantic"}
+    given = open_results(tmp_path, CLASSES, ["instance"])
+    assert objects(given, record("a")).segments == []
+    with pytest.raises(ValueError, match=r"has the value 99, which is no class"):
+        open_results(tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"score": 1}\n{"score": 2}\n', "an object on each line; put all of them in one list"),
+        (b'{"results": [{"score": 1}]}', r'an object {"results": \[...\]}; write the list alone'),
+        (b'{"results": [{"score"', r'an object {"results": \[...\]}; write the list alone'),
+        (b"\x1f\x8b\x08", "r.json is compressed by gzip; unpack it first: gunzip -k .*r.json"),
+    ],
+)
+def test_other_forms_of_results_are_told_by_what_they_are(tmp_path, content, message) -> None:
+    (tmp_path / "r.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        open_results(tmp_path / "r.json", CLASSES)

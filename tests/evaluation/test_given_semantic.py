@@ -42,7 +42,7 @@ def save_png(path: Path, values: Any, dtype: type = np.uint8) -> None:
 
 
 def labels(given: GivenResults, image: Record, height: int, width: int) -> list[list[int]]:
-    result = given.find(image, height, width)["semantic"]
+    result = given.find(image, height, width, ["semantic"])["semantic"]
     assert isinstance(result, SemanticResult)
     assert result.label_map.dtype == torch.int64
     return result.label_map.tolist()
@@ -76,16 +76,16 @@ def test_the_numbering_of_pngs_is_told_by_their_values(tmp_path, classes, values
 
 
 def test_the_numbering_that_was_taken_is_told_with_the_reason(tmp_path: Path) -> None:
-    save_png(tmp_path / "a.png", [[0]])
+    save_png(tmp_path / "a.png", [[0, 6]])
     (note,) = open_results(tmp_path, CITYSCAPES).notes
-    assert "values are read as class ids, 19 values in 0..18, because" in note
-    assert "a.png has the value 0 outside category ids, 19 values in 7..33" in note
+    span = "(category ids would be 19 values from 7 to 33)"
+    assert note == f"{tmp_path}: values 0 to 6 are class ids {span}"
 
 
 def test_values_that_fit_two_numberings_of_a_benchmark_are_refused(tmp_path: Path) -> None:
     save_png(tmp_path / "a.png", [[3, 5]])
     with pytest.raises(
-        ValueError, match=r"can be read as category ids, 150 .* and as ADE20K's own"
+        ValueError, match=r"can be read as category ids \(0 to 149\) and as ADE20K's own"
     ):
         open_results(tmp_path, ADE)
     names = {"classes": list(ADE.names), "category_ids": list(ADE.category_ids)}
@@ -99,27 +99,70 @@ def test_values_of_other_data_sets_are_taken_for_their_own_numbers(tmp_path: Pat
     save_png(tmp_path / "a.png", [[1, 2]])
     given = open_results(tmp_path, classes)
     assert labels(given, record("a"), 1, 2) == [[0, 1]]
-    assert (
-        "as category ids, 3 values in 1..3, which the data set's own labels hold" in given.notes[0]
-    )
+    told = "values 1 to 2 are category ids (class ids would be 0 to 2)"
+    assert given.notes == (f"{tmp_path}: {told}",)
 
 
 def test_values_of_no_class_are_refused_with_the_file(tmp_path: Path) -> None:
-    save_png(tmp_path / "a.png", [[7, 255]])
-    with pytest.raises(ValueError, match=r"a.png has the value 255 outside category ids, .* outs"):
+    save_png(tmp_path / "a.png", [[7, 254]])
+    with pytest.raises(ValueError, match=r"a.png has the value 254, which is no class: values are"):
         open_results(tmp_path, CLASSES)
     save_png(tmp_path / "a.png", [[0]])
-    save_png(tmp_path / "b.png", [[255, 9]])
+    save_png(tmp_path / "b.png", [[255, 9, 0]])
     given = open_results(tmp_path, CLASSES)
-    with pytest.raises(ValueError, match=r"b.png has value 9, 255, which is no class: values are "):
-        given.find(record("b"), 1, 2)
+    with pytest.raises(ValueError, match=r"b.png has value 9, which is no class: values are "):
+        given.find(record("b"), 1, 3, ["semantic"])
     with pytest.raises(
         ValueError, match=r"a.png has size \(h, w\) = \(1, 1\) but image .*\(1, 2\)"
     ):
-        given.find(record("a"), 1, 2)
+        given.find(record("a"), 1, 2, ["semantic"])
     with pytest.raises(ValueError, match=r"has no result for image images/c.jpg \(id 'c'\), only"):
-        given.find(record("c"), 1, 2)
+        given.find(record("c"), 1, 2, ["semantic"])
     assert given.unused() == []
+
+
+COUNTED = Classes(("a", "b", "c"), (1, 2, 3), (False,) * 3)
+"""Whose category ids count from 1."""
+
+
+@pytest.mark.parametrize(
+    ("classes", "values", "wanted", "counts"),
+    [
+        # the number of classes stands for what is no class of the data set
+        (CLASSES, [[7, 255, 255]], [[1, 3, 3]], "2 pixels have the value 255"),
+        (CLASSES, [[0, 2, 255]], [[0, 2, 3]], "1 pixel has the value 255"),
+        (COUNTED, [[1, 3, 0]], [[0, 2, 3]], "1 pixel has the value 0"),
+        (COUNTED, [[1, 0, 2]], [[1, 0, 2]], None),
+        (COUNTED, [[3, 0, 255]], [[2, 3, 3]], "1 pixel has the value 0 and 1 pixel has the v"),
+    ],
+)
+def test_pixels_with_nothing_predicted_are_no_class(
+    tmp_path: Path, classes, values, wanted, counts
+) -> None:
+    save_png(tmp_path / "a.png", values)
+    given = open_results(tmp_path, classes)
+    assert labels(given, record("a"), 1, 3) == wanted
+    if counts is None:
+        assert not any("the value" in note for note in given.notes)
+    else:
+        assert counts in given.notes[-1]
+        assert "wrong wherever a class is true" in given.notes[-1]
+
+
+@pytest.mark.parametrize("nothing", [0, 255])
+def test_a_class_list_leaves_pixels_with_nothing_predicted(tmp_path: Path, nothing: int) -> None:
+    save_png(tmp_path / "a.png", [[3, nothing, 1]])
+    names = dict(zip("123", COUNTED.names, strict=True))
+    write_json(tmp_path / "classes.json", {"classes": names, "category_ids": [1, 2, 3]})
+    given = open_results(tmp_path, COUNTED)
+    assert labels(given, record("a"), 1, 3) == [[2, 3, 0]]
+    assert f"1 pixel has the value {nothing}, which is no class" in given.notes[-1]
+
+
+def test_pngs_in_colour_are_told_to_be_panoptic(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", np.zeros((2, 3, 3)))
+    with pytest.raises(ValueError, match=r"a.png has colours, as panoptic .* give that file \(pan"):
+        open_results(tmp_path, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +198,7 @@ def test_pngs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
     given = open_results(tmp_path, CLASSES)
     assert labels(given, Record(5, Path("frames/v2/0001.jpg"), None), 1, 1) == [[0]]
     with pytest.raises(ValueError, match=r"v1/0001, w/v1/0001 of .* may all be of image .*v1/0001"):
-        given.find(Record(5, Path("f/v1/0001.jpg"), None), 1, 1)
+        given.find(Record(5, Path("f/v1/0001.jpg"), None), 1, 1, ["semantic"])
 
 
 def runs_of(labels: np.ndarray, file_name: str, values: Callable[[int], int]) -> list[dict]:
@@ -180,7 +223,7 @@ def test_detectron2s_masks_make_the_map_again(tmp_path: Path, numbering: str) ->
         entries += runs_of(label_map, path, value)
     given = open_results(write_json(tmp_path / "sem_seg_predictions.json", entries), CITYSCAPES)
     assert given.tasks == tasks_of(tmp_path) == ("semantic",)
-    assert f"values are read as {numbering}" in given.notes[0]
+    assert f" are {numbering} (" in given.notes[0]
     for name, label_map in maps.items():
         assert labels(given, record(name), *label_map.shape) == label_map.tolist()
     given.check_all_found()
@@ -192,15 +235,17 @@ def test_masks_that_make_no_map_are_refused(tmp_path: Path) -> None:
     entries = runs_of(label_map, "a.jpg", int)
     given = open_results(write_json(path, entries[:1]), CLASSES)
     with pytest.raises(ValueError, match=r"s\.json: a: 33 pixels are of no class"):
-        given.find(record("a"), 5, 9)
+        given.find(record("a"), 5, 9, ["semantic"])
     given = open_results(write_json(path, [*entries, entries[0]]), CLASSES)
     with pytest.raises(ValueError, match=r"s\.json: a: masks of several classes cover the same"):
-        given.find(record("a"), 5, 9)
+        given.find(record("a"), 5, 9, ["semantic"])
     given = open_results(write_json(path, entries), CLASSES)
     with pytest.raises(ValueError, match=r"s.json: a, category 7: .*size \(h, w\) = \(5, 9\) but"):
-        given.find(record("a"), 9, 5)
+        given.find(record("a"), 9, 5, ["semantic"])
     for wrong in ({"category_id": 99}, {"segmentation": None}, {"file_name": 3}):
-        with pytest.raises(ValueError, match=r"s.json.* 99 outside|entry 2 is no mask of a class"):
+        with pytest.raises(
+            ValueError, match=r"s.json.* 99, which is no class|entry 2 is no mask of a class"
+        ):
             open_results(write_json(path, [entries[0], entries[1] | wrong]), CLASSES)
 
 
@@ -225,5 +270,8 @@ def test_real_maps_of_ade20k_are_read_in_its_own_numbers_and_in_class_ids(tmp_pa
 def test_annotations_of_cityscapes_are_no_results(tmp_path: Path) -> None:
     for path in (SAMPLES / "cityscapes_sample" / "gtFine").rglob("*_label*Ids.png"):
         save_png(tmp_path / path.stem / path.name, read_label_map(path))
-        with pytest.raises(ValueError, match=r"has the value.* outside (category|class) ids"):
+        if "labelTrainIds" in path.name:  # 255 is where a model would have predicted nothing
+            assert open_results(tmp_path / path.stem, CITYSCAPES).classes is CITYSCAPES
+            continue
+        with pytest.raises(ValueError, match=r"has the values? .*no class"):
             open_results(tmp_path / path.stem, CITYSCAPES)

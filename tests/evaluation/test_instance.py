@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy.ndimage import binary_erosion
 
 from mask2former.data.derive import TrueObject
+from mask2former.evaluation import instance
 from mask2former.evaluation.instance import InstanceMetrics
 from mask2former.masks.rle import decode_rle, encode_mask, rle_area, rle_box
 from mask2former.types import Classes, InstanceResult, Segment
@@ -241,7 +242,7 @@ def test_all_numbers_equal_those_of_pycocotools_to_the_last_bit(seed) -> None:
     assert all(0 < value < 100 for value in found.values())
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_small_crowded_images_equal_pycocotools_to_the_last_bit(seed) -> None:
     generator = np.random.default_rng(seed)
     # from one image, where many classes and sizes do not occur, to twenty
@@ -369,12 +370,46 @@ def test_parts_merge_to_the_same_bits_in_any_order() -> None:
     parts = InstanceMetrics(CLASSES), InstanceMetrics(CLASSES)
     for index, image in reversed(list(enumerate(images, start=1))):
         parts[index % 2].update(index, *image)
-    parts[1].update(2, *images[1])  # the sampler of several processes may repeat an image
     parts[0].merge(pickle.loads(pickle.dumps(parts[1])))  # noqa: S301 our own bytes
     for found, expected_values in zip(parts[0].compute(), whole.compute(), strict=True):
         np.testing.assert_equal(found, expected_values)
     for name, curve in whole.curves().items():
         np.testing.assert_array_equal(parts[0].curves()[name], curve)
+
+
+def test_an_image_counts_once() -> None:
+    [image] = random_images(4, 1)
+    metrics = metrics_of([image])
+    before = metrics.compute()
+    again = r"image 1 was counted already, as one of 1; count each image once"
+    with pytest.raises(ValueError, match=again):
+        metrics.update(1, *image)
+    with pytest.raises(ValueError, match=again):
+        metrics.merge(metrics_of([image]))
+    np.testing.assert_equal(metrics.compute(), before)
+    metrics.update("1", *image)  # another id
+
+
+def test_detections_are_ranked_once_until_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = []
+    accumulate = instance.accumulate
+    monkeypatch.setattr(instance, "accumulate", lambda *a: ranked.append(1) or accumulate(*a))
+    first, second, third = random_images(5, 3)
+    metrics = metrics_of([first])
+    metrics.compute()
+    metrics.curves()
+    assert len(ranked) == 1
+    metrics.update(7, *second)
+    whole = metrics_of([first])
+    whole.update(7, *second)
+    np.testing.assert_equal(metrics.compute(), whole.compute())
+    assert len(ranked) == 3
+    other = InstanceMetrics(CLASSES)
+    other.update(8, *third)
+    for one in (metrics, whole):
+        one.merge(other)
+    np.testing.assert_equal(metrics.curves(), whole.curves())
+    assert len(ranked) == 5
 
 
 def test_equal_scores_are_ordered_by_image_id_whatever_comes_first() -> None:

@@ -181,7 +181,7 @@ def test_each_of_many_images_scores_as_in_panopticapi() -> None:
     assert rules == {rule for rule, times in seen.items() if times >= 3}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_many_images_together_score_as_in_panopticapi(seed) -> None:
     generator = np.random.default_rng(seed)
     metrics, plain = PanopticMetrics(CLASSES), PlainPanoptic(3)
@@ -271,7 +271,7 @@ def test_no_order_and_no_division_among_processes_changes_a_bit() -> None:
         assert merged.compute() == whole.compute()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_semantic_predictions_score_as_segments_of_a_class_each(seed) -> None:
     generator = np.random.default_rng(seed)
     semantic, plain = SemanticMetrics(CLASSES, panoptic_quality=True), PlainPanoptic(3)

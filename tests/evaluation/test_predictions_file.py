@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from mask2former.evaluation import sole_writer
 from mask2former.evaluation.predictions_file import (
     PredictionsFile,
     check_header,
@@ -238,9 +239,75 @@ def test_a_damaged_line_in_the_middle_is_refused_with_its_number(tmp_path: Path)
         path.write_bytes(lines[0] + lines[1] + damage + lines[3])
         with pytest.raises(ValueError, match=rf"line 3 of {path} .*is damaged"):
             list(iterate(path))
-    path.write_bytes(b"".join([*lines[:2], lines[1]]))
-    with pytest.raises(ValueError, match=rf"line 3 of {path} is for image 1 again"):
-        offsets_by_image(path)
+
+
+def test_of_several_lines_of_an_image_the_first_counts(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    with PredictionsFile(path, CLASSES, {}) as file:
+        for image_id, seed in ((1, 5), (2, 6), (1, 7)):
+            file.append(image_id, random_results(seed))
+    found = dict(iterate(path))
+    assert len(list(iterate(path))) == 2
+    for image_id, seed in ((1, 5), (2, 6)):
+        assert_equal(found[image_id], random_results(seed))
+        assert_equal(read_image_at(path, offsets_by_image(path)[image_id]), random_results(seed))
+
+
+ANOTHER_WRITER = "another evaluation is writing to .*p.jsonl; wait until it has ended, or give"
+
+
+@pytest.mark.parametrize("can_lock", [True, False])
+def test_a_file_that_is_written_to_is_left_alone(
+    tmp_path: Path, can_lock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not can_lock:  # as on Windows, and on disks without locks
+        monkeypatch.setattr(sole_writer, "_lock", lambda _: False)
+    path = tmp_path / "p.jsonl"
+    with PredictionsFile(path, CLASSES, {}) as file:
+        file.append(1, random_results(1))
+        assert file._file is not None
+        file._file.write(b'{"image_id": 2')  # the write of a long line takes several steps
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=ANOTHER_WRITER):
+            PredictionsFile(path, CLASSES, {}).__enter__()
+        assert path.read_bytes() == before
+        assert list(offsets_by_image(path)) == [1]
+    assert list(tmp_path.iterdir()) == [path]
+    with PredictionsFile(path, CLASSES, {}) as file:
+        file.append(2, random_results(2))
+    assert list(offsets_by_image(path)) == [1, 2]
+
+
+def test_what_refuses_to_open_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    write(path, range(1))
+    with pytest.raises(ValueError, match="predictions of something else"):
+        write(path, range(1), {})
+    write(path, range(1, 2))
+    assert list(offsets_by_image(path)) == [0, 1]
+
+
+@posix_only
+def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    held = f"""
+import sys, time
+from pathlib import Path
+from mask2former.evaluation.predictions_file import PredictionsFile
+from mask2former.types import Classes
+with PredictionsFile(Path({str(path)!r}), Classes({CLASSES.names!r}, {CLASSES.category_ids!r},
+                     {CLASSES.is_thing!r}), {FINGERPRINT!r}):
+    print("open", flush=True)
+    time.sleep(100)
+"""
+    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(ValueError, match=ANOTHER_WRITER):
+            write(path, range(1))
+        process.kill()
+    write(path, range(1))
+    assert list(offsets_by_image(path)) == [0]
 
 
 def test_files_that_are_no_predictions_are_refused_and_left_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mask2former.cli.main import main
 from mask2former.config_io import compose_run
 from mask2former.data.open import open_dataset
 from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import evaluate, score_results
+from mask2former.evaluation.given_predictions import count_kept
 from mask2former.evaluation.given_results import open_results
+from mask2former.evaluation.kept_predictions import identity
 from mask2former.evaluation.truth import scored_images
 from mask2former.inference.results import ResultsWriter
 from mask2former.inference.segmenter import Segmenter
@@ -72,7 +74,10 @@ def test_an_interrupted_evaluation_goes_on_and_gives_the_same(
     passes = []
     forward = segmenter.forward
     monkeypatch.setattr(segmenter, "forward", lambda p: passes.append(1) or forward(p))
-    resumed = evaluate(segmenter, dataset, keep_in=tmp_path)
+    assert count_kept(tmp_path) == 3
+    told = []
+    resumed = evaluate(segmenter, dataset, keep_in=tmp_path, on_resume=told.append)
+    assert told == [3]
     assert len(passes) == 2
     assert scores(resumed) == scores(whole)
     again = evaluate(segmenter, dataset, keep_in=tmp_path)
@@ -102,10 +107,72 @@ def test_predictions_of_another_model_are_not_mixed_in(
     evaluate(segmenter, dataset, keep_in=tmp_path)
     with pytest.raises(ValueError, match=r"predictions of something else: .*task is 'panoptic'"):
         evaluate(segmenter, dataset, "semantic", keep_in=tmp_path)
-    for parameter in segmenter.model.parameters():
-        parameter.data += 1e-3
-    with pytest.raises(ValueError, match=r"something else: fingerprint\.model is .*give another"):
+    last = list(segmenter.model.parameters())[-1]
+    last.data.view(-1)[-1] += 1e-3
+    with pytest.raises(
+        ValueError, match=r"predictions of another model: .* not the same; give another"
+    ):
         evaluate(segmenter, dataset, keep_in=tmp_path)
+
+
+def test_predictions_are_of_a_model_and_of_the_files_of_images(
+    folder: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "data", tmp_path / "data")
+
+    def found() -> dict:
+        dataset = open_dataset(tmp_path / "data", "val")
+        return identity(segmenter, scored_images(dataset, "panoptic"))
+
+    before = found()
+    assert found() == before
+    monkeypatch.chdir(tmp_path)
+    relative = scored_images(open_dataset(Path("data"), "val"), "panoptic")
+    assert identity(segmenter, relative) == before
+    for tensor in list(segmenter.model.state_dict().values())[::40]:
+        if tensor.is_floating_point() and tensor.numel():
+            value = tensor.view(-1)[-1].clone()
+            tensor.view(-1)[-1] += 1
+            assert found()["model"] != before["model"]
+            tensor.view(-1)[-1] = value
+    assert found() == before
+    record = open_dataset(tmp_path / "data", "val").records[2]
+    assert isinstance(record.image, Path)
+    status = record.image.stat()
+    os.utime(record.image, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+    changed = found()
+    assert {name for name in before if changed[name] != before[name]} == {"images"}
+
+
+def test_two_evaluations_cannot_share_a_folder(
+    folder: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    dataset = open_dataset(folder / "data", "val")
+    refused = []
+
+    def begin_another(*_: object) -> None:
+        with pytest.raises(ValueError, match=r"another evaluation is writing to .*predictions-0"):
+            evaluate(segmenter, dataset, keep_in=tmp_path)
+        refused.append(1)
+
+    whole = evaluate(segmenter, dataset, keep_in=tmp_path, on_prediction=begin_another)
+    assert len(refused) == 5
+    assert scores(evaluate(segmenter, dataset, keep_in=tmp_path)) == scores(whole)
+
+
+def test_keeping_takes_time_and_what_was_kept_does_not(
+    folder: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    dataset = open_dataset(folder / "data", "val")
+    assert "keeping" in evaluate(segmenter, dataset, keep_in=tmp_path).speed
+    [kept] = tmp_path.glob("*.jsonl")
+    lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join(lines[:-1]))
+    again = evaluate(segmenter, dataset, keep_in=tmp_path).speed
+    # of one image, not of the five that are scored
+    shares = {name: share for name, share in again.items() if name != "images_per_second"}
+    assert set(shares) == {"loading", "model", "postprocess", "metric", "keeping"}
+    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_files_of_predict_are_scored_as_the_model_is(
@@ -165,11 +232,10 @@ def run_evaluate(folder: Path, *words: str, devices: int) -> dict:
 
 
 def test_two_processes_score_as_one_does_and_go_on_where_they_were(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    words = ["--weights", str(folder / "model.safetensors"), "--device", "cpu", "--json"]
-    assert main(["evaluate", "--data", str(folder / "data"), *words]) == 0
-    alone = json.loads(capsys.readouterr().out)
+    dataset = open_dataset(folder / "data", "val")
+    alone = evaluate(segmenter, dataset).as_json()
     del alone["speed"]
     assert run_evaluate(folder, "--output", str(tmp_path), devices=2) == alone
     files = sorted(tmp_path.glob("*.jsonl"))
@@ -177,10 +243,7 @@ def test_two_processes_score_as_one_does_and_go_on_where_they_were(
     assert [len(file.read_text().splitlines()) for file in files] == [4, 3]
     lines = files[0].read_text().splitlines(keepends=True)
     files[0].write_text("".join(lines[:2]))
-    assert (
-        main(["evaluate", "--data", str(folder / "data"), *words, "--output", str(tmp_path)]) == 0
-    )
-    resumed = json.loads(capsys.readouterr().out)
+    resumed = evaluate(segmenter, dataset, keep_in=tmp_path).as_json()
     del resumed["speed"]
     assert resumed == alone
     assert {path.name for path in tmp_path.iterdir()} >= {"metrics.json", "per_class.csv"}

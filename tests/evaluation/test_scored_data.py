@@ -1,6 +1,8 @@
 """Which images of which folders a trained model is scored on."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from mask2former.config import Data
 from mask2former.config_io import compose_run
 from mask2former.data.dataset import Dataset
 from mask2former.evaluation.scored_data import open_scored_data
+from mask2former.evaluation.truth import ScoredImages
 from mask2former.inference.segmenter import TrainedOn
 from mask2former.masks.rle import rle_area
 from mask2former.training.loader import open_splits
@@ -171,7 +174,108 @@ def test_objects_of_cocos_panoptic_images_are_those_of_its_instance_file(tmp_pat
     assert told in found.main.notes
 
 
-def test_an_instance_file_of_other_classes_is_left_alone(tmp_path: Path) -> None:
-    folder = write_coco(tmp_path, names=("bird",))
+def truths(found: ScoredImages) -> list[list[int]]:
+    """Areas of the true objects by image: 24 as annotated, 12 as visible."""
+    return [[rle_area(o.rle) for o in found.truth(i).objects] for i in range(len(found))]
+
+
+def open_coco(folder: Path) -> tuple[list[list[int]], str]:
     found = open_scored_data([folder], None, TrainedOn(), "panoptic", "coco-panoptic")
-    assert [rle_area(o.rle) for o in found.truth(0).objects] == [12]
+    return truths(found), found.main.notes[-1]
+
+
+def change(folder: Path, edit: Callable[[dict], object], split: str = "val2017") -> None:
+    path = folder / f"annotations/instances_{split}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+VISIBLE = "objects are compared with what is visible of them, not with the instance annotations: "
+
+
+def test_an_instance_file_of_other_classes_is_left_alone_and_told(tmp_path: Path) -> None:
+    areas, note = open_coco(write_coco(tmp_path, names=("bird",)))
+    assert areas == [[12], [12]]
+    assert note.startswith(VISIBLE)
+    assert note.endswith(
+        "than the things of the panoptic annotations: one of the two lacks ball, bird"
+    )
+
+
+def test_category_ids_may_differ_between_the_two_files(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+
+    def renumber(content: dict) -> None:
+        for entry in (*content["categories"], *content["annotations"]):
+            entry["category_id" if "image_id" in entry else "id"] = 77
+
+    change(folder, renumber)
+    assert open_coco(folder)[0] == [[24], [24]]
+
+
+FAULTS = {
+    "is not valid JSON": None,
+    "missing are 5": lambda c: c["images"].pop(0),
+    "has category id 999": lambda c: c["annotations"][0].update(category_id=999),
+    "has no mask": lambda c: c["annotations"][0].update(segmentation=[]),
+    r"size \(h, w\) = \(4, 9\)": lambda c: c["images"][0].update(width=9),
+    "has no list 'annotations'": lambda c: c.pop("annotations"),
+    "no categories": lambda c: c["categories"].clear(),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_instance_file_refuses_no_panoptic_evaluation(tmp_path: Path, fault: str) -> None:
+    folder = write_coco(tmp_path)
+    edit = FAULTS[fault]
+    if edit is None:
+        (folder / "annotations/instances_val2017.json").write_text('{"images": [')
+    else:
+        change(folder, edit)
+    areas, note = open_coco(folder)
+    assert areas == [[12], [12]]
+    assert note.startswith(VISIBLE)
+    assert re.search(fault, note)
+
+
+def test_images_and_objects_that_the_panoptic_split_lacks_are_not_looked_at(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+
+    def add(content: dict) -> None:
+        more = {"id": 99, "file_name": "gone.png", "width": 6, "height": 4}
+        content["images"] += [more, {"id": 100}]
+        content["annotations"].append({"id": 99, "image_id": 99, "segmentation": 3})
+
+    change(folder, add)
+    areas, note = open_coco(folder)
+    assert areas == [[24], [24]]
+    assert note == "objects are compared with those of the instance annotations of 'val'"
+
+
+def test_images_of_other_splits_are_found(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    content = json.loads((folder / "annotations/instances_val2017.json").read_text())
+    (folder / "annotations/instances_train2017.json").write_text(json.dumps(content))
+    change(folder, lambda c: c["images"].pop(0))
+    change(folder, lambda c: c["annotations"].pop())
+    areas, note = open_coco(folder)
+    assert areas == [[24], [24]]
+    assert note.endswith("the instance annotations of 'val' and 'train'")
+
+
+def test_a_run_and_its_evaluation_compare_with_the_same_objects(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    for path in (*folder.glob("annotations/*"), folder / "val2017"):
+        path.rename(path.with_name(path.name.replace("val2017", "train2017")))
+    changes = {
+        "preset": "tiny",
+        "data": {"path": folder, "augmentation": AUGMENTATION, "split_fractions": (0.5, 0.5)},
+    }
+    data = compose_run(changes, lambda: ("panoptic",)).data
+    held_out = open_splits(data, "panoptic").validation
+    assert held_out is not None
+    again = open_scored_data([], None, trained_on(data), "panoptic")
+    whole = open_scored_data([folder], "train", TrainedOn(), "panoptic")
+    assert truths(held_out) == truths(again) == [[24]]
+    assert truths(whole) == [[24], [24]]

@@ -9,7 +9,7 @@ from PIL import Image
 from mask2former.data.annotations import Instance, Instances, Layered, SegmentLabel, SegmentMap
 from mask2former.data.dataset import Dataset, Record
 from mask2former.data.derive import for_task
-from mask2former.evaluation.truth import merge_scored, scored_images, with_objects
+from mask2former.evaluation.truth import merge_scored, scored_images
 from mask2former.masks.rle import encode_mask, rle_area
 from mask2former.types import Classes
 
@@ -113,20 +113,14 @@ def test_each_image_is_read_once_for_all_tasks() -> None:
     assert read == [2, 3]
 
 
-def test_objects_of_another_file_are_found_by_image() -> None:
-    def by_id(record: Record) -> Instances:
-        return Instances(4, 6, (ball(0, record.image_id),))
-
-    images = scored_images(dataset(segments, count=2), "panoptic")
-    other = dataset(by_id, THINGS, ("instance",), count=3)
-    backwards = Dataset(
-        other.format, other.folder, "val", THINGS, other.tasks, other.records[::-1], by_id
-    )
-    scored = with_objects(images, for_task(backwards, "instance"))
-    assert [rle_area(scored.truth(i).objects[0].rle) for i in (0, 1)] == [6, 12]
-    few = Dataset(other.format, other.folder, "val", THINGS, other.tasks, other.records[:1], by_id)
-    with pytest.raises(ValueError, match=r"objects of 1 of 2 images are not annotated.* image 2"):
-        with_objects(images, for_task(few, "instance"))
+def test_two_images_of_one_id_are_refused() -> None:
+    twice = dataset(segments, count=3)
+    twice.records[2:] = [Record(1, Path("again.png"), None, 4, 6)]
+    with pytest.raises(
+        ValueError,
+        match=r"has image id 1 twice, as 1\.png and as again\.png; give each image its own",
+    ):
+        scored_images(twice, "panoptic")
 
 
 def test_several_data_sets_are_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from torch.testing import assert_close
 
-from mask2former.inference.passes import Output, Pass, agree, overlaps, pair, read_at
+from mask2former.inference.passes import ImagePasses, Pass, agree, overlaps, pair, read_at
 from mask2former.inference.resize import Frame
 
 SQUARE = Frame((32, 32), (32, 32), (32, 32))
@@ -47,7 +47,7 @@ def ramps(frame, *, flipped=False):
 def test_one_pass_comes_back_as_it_is() -> None:
     one = random_pass(Frame((64, 96), (50, 90), (7, 11)))
     assert agree([one]) is one
-    assert Output((one,)).agreed is one
+    assert ImagePasses((one,)).agreed is one
 
 
 @pytest.mark.parametrize("flipped", [False, True])
@@ -64,7 +64,7 @@ def test_a_point_keeps_its_place_in_the_image(other, flipped) -> None:
     assert_close(read[inner], ramps(first)[inner], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_reading_equals_grid_sample(seed) -> None:
     rng = np.random.default_rng(seed)
     frames = []
@@ -105,16 +105,19 @@ def test_a_mask_overlaps_itself_fully_however_unsure_and_an_empty_one_nothing() 
     assert_close(overlaps(masks, masks), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_pairs_are_those_of_the_highest_sum(seed) -> None:
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(1, 6))
-    overlap, agreement = (torch.tensor(rng.random((size, size))).float() for _ in range(2))
-    gain = torch.where(overlap >= 0.5, overlap * agreement, 0)
-    best = max(permutations(range(size)), key=lambda ids: gain[range(size), list(ids)].sum().item())
-    expected = [(i, j) for i, j in enumerate(best) if overlap[i, j] >= 0.5]
-    ours, theirs = pair(overlap, agreement)
-    assert list(zip(ours.tolist(), theirs.tolist(), strict=True)) == expected
+def test_pairs_are_those_of_the_highest_sum() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        size = int(rng.integers(1, 5))
+        overlap, agreement = (torch.tensor(rng.random((size, size))).float() for _ in range(2))
+        gain = torch.where(overlap >= 0.5, overlap * agreement, 0).tolist()
+        best = max(
+            permutations(range(size)),
+            key=lambda ids: sum(row[j] for row, j in zip(gain, ids, strict=True)),
+        )
+        expected = [(i, j) for i, j in enumerate(best) if gain[i][j] > 0]
+        ours, theirs = pair(overlap, agreement)
+        assert list(zip(ours.tolist(), theirs.tolist(), strict=True)) == expected
 
 
 def test_pairs_that_do_not_overlap_enough_do_not_push_others_away() -> None:

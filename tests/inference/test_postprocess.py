@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from torch.testing import assert_close
 
-from mask2former.inference import postprocess
+from mask2former.inference import score_bands
 from mask2former.inference.passes import Pass
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.resize import Frame
@@ -104,10 +104,9 @@ def still(masks):
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_semantic_equals_the_published_order(frame, seed, monkeypatch) -> None:
-    monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 20_000)  # several bands at these sizes
-    prediction = smooth_prediction(frame, seed=seed)
+def test_semantic_equals_the_published_order(frame, monkeypatch) -> None:
+    monkeypatch.setattr(score_bands, "BAND_ELEMENTS", 20_000)  # several bands at these sizes
+    prediction = smooth_prediction(frame)
     for resized, before in (("masks", True), ("scores", False)):
         result = semantic([Pass(*prediction, frame)], resized=resized).label_map
         assert torch.equal(result, published_scores(*prediction, frame, before).argmax(dim=0))
@@ -115,14 +114,13 @@ def test_semantic_equals_the_published_order(frame, seed, monkeypatch) -> None:
 
 @pytest.mark.parametrize("original", [(61, 83), (211, 40), (1, 1), (128, 128)])
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_semantic_of_several_passes_equals_the_published_order(
-    original, before, seed, monkeypatch
+    original, before, monkeypatch
 ) -> None:
-    monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 20_000)
+    monkeypatch.setattr(score_bands, "BAND_ELEMENTS", 20_000)
     sizes = [((32, 64), (30, 41)), ((64, 64), (59, 64)), ((96, 128), (90, 121))]
     passes = [
-        Pass(*smooth_prediction(frame, seed=10 * seed + i), frame, flipped)
+        Pass(*smooth_prediction(frame, seed=i), frame, flipped)
         for i, frame in enumerate(Frame(*size, original) for size in sizes)
         for flipped in (False, True)
     ]
@@ -149,7 +147,7 @@ def test_a_mirrored_pass_says_the_same_as_a_plain_one_of_a_symmetric_frame() -> 
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("thresholds", [(0.8, 0.8), (0.0, 0.5)])
 def test_panoptic_equals_the_published_order(frame, seed, thresholds) -> None:
     class_logits, mask_logits = smooth_prediction(frame, seed=seed)
@@ -195,7 +193,7 @@ def test_bands_of_rows_do_not_change_the_semantic_result(monkeypatch) -> None:
     frame = Frame((96, 128), (90, 121), (173, 230))
     prediction = smooth_prediction(frame)
     whole = [semantic([Pass(*prediction, frame)], resized=r).label_map for r in ("masks", "scores")]
-    monkeypatch.setattr(postprocess, "BAND_ELEMENTS", 1)  # one row at a time
+    monkeypatch.setattr(score_bands, "BAND_ELEMENTS", 1)  # one row at a time
     rows = [semantic([Pass(*prediction, frame)], resized=r).label_map for r in ("masks", "scores")]
     assert torch.equal(whole[0], rows[0])
     assert torch.equal(whole[1], rows[1])

@@ -11,7 +11,7 @@ from torch import nn
 
 from mask2former.inference import segmenter as segmenter_module
 from mask2former.inference.segmenter import Segmenter, read_pixels
-from mask2former.inference.views import TestTimeAugmentation
+from mask2former.inference.views import ViewSizes
 from mask2former.presets import find_preset
 from mask2former.types import Classes, MaskPrediction
 from mask2former.weights.open import Loaded
@@ -92,7 +92,7 @@ def red_left(height=64, width=128):
 
 @pytest.mark.parametrize("task", ["panoptic", "instance", "semantic"])
 def test_one_view_at_the_usual_size_is_no_augmentation(task) -> None:
-    tta = TestTimeAugmentation((64,), 128, flip=False)
+    tta = ViewSizes((64,), 128, flip=False)
     for pixels in (picture(), picture(100, 37), picture(64, 128)):
         plain = make(task).predict_tasks(pixels, make(task).tasks)
         augmented = make(task, tta=tta).predict_tasks(pixels, make(task).tasks)
@@ -107,7 +107,7 @@ def test_one_view_at_the_usual_size_is_no_augmentation(task) -> None:
 
 
 def test_views_of_every_size_and_side_agree() -> None:
-    tta = TestTimeAugmentation((32, 64, 96), 448)
+    tta = ViewSizes((32, 64, 96), 448)
     left = np.arange(128) < 64
     segmenter = make(model=RedAndNot(), tta=tta)
     predictions = segmenter.predict_tasks(red_left(), segmenter.tasks)
@@ -121,7 +121,7 @@ def test_views_of_every_size_and_side_agree() -> None:
 
 
 def test_segments_start_from_the_usual_size_and_semantic_scores_have_no_first() -> None:
-    tta = TestTimeAugmentation((32, 96), 448)
+    tta = ViewSizes((32, 96), 448)
     usual, small, large = (64, 128), (32, 64), (96, 192)
     for task, sizes in (("panoptic", [usual, small, large]), ("semantic", [small, large])):
         network = RedAndNot()
@@ -154,7 +154,7 @@ def test_a_semantic_model_is_augmented_in_the_published_order() -> None:
             scores = scores[None, :, : image.shape[1], : image.shape[2]]
             scores = F.interpolate(scores, size=(50, 90), mode="bilinear")[0]
             total += scores.flip(2) if flipped else scores
-    tta = TestTimeAugmentation((32, 96, 128), 200)
+    tta = ViewSizes((32, 96, 128), 200)
     label_map = make("semantic", network, tta=tta).predict(pixels).label_map
     assert set(np.unique(label_map)) == {0, 1}
     assert np.array_equal(label_map, (total / 6).argmax(dim=0).numpy())
@@ -163,7 +163,7 @@ def test_a_semantic_model_is_augmented_in_the_published_order() -> None:
 def test_the_cost_of_a_prediction_is_told() -> None:
     assert make().describe_passes() == "1 pass an image, without test-time augmentation"
     # a 3:4 photo is 64 x 85 and 32 x 43 then, 4 x 5440 and 4 x 1376 of 5440 pixels, halved
-    tta = TestTimeAugmentation((32,), 448)
+    tta = ViewSizes((32,), 448)
     assert make("panoptic", tta=tta).describe_passes() == (
         "test-time augmentation: 4 passes an image (2 sizes, each also mirrored), about 2.5 times "
         "the pixels of one"
@@ -176,9 +176,9 @@ def test_the_cost_of_a_prediction_is_told() -> None:
 
 def test_a_model_brings_its_own_sizes(monkeypatch) -> None:
     for preset, expected in (
-        ("tiny", TestTimeAugmentation((112, 128, 144, 160), 512)),
+        ("tiny", ViewSizes((112, 128, 144, 160), 512)),
         # none of its own: 640 x 0.5, 0.75 ... 1.75, and 7 x 640
-        ("panoptic", TestTimeAugmentation((320, 480, 640, 800, 960, 1120), 4480)),
+        ("panoptic", ViewSizes((320, 480, 640, 800, 960, 1120), 4480)),
     ):
         loaded = Loaded(LeftAndRight(), CLASSES, find_preset(preset).run("panoptic"))
         monkeypatch.setattr(segmenter_module, "load", lambda *_, loaded=loaded: loaded)

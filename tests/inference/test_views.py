@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mask2former.data.transforms import resize_for_test
-from mask2former.inference.views import TestTimeAugmentation, View, describe, show
+from mask2former.inference.views import View, ViewSizes, describe, show
 
 
 def picture(height, width, seed=0):
@@ -14,24 +14,24 @@ def picture(height, width, seed=0):
 
 
 def test_every_size_is_shown_plain_then_mirrored_in_the_order_listed() -> None:
-    tta = TestTimeAugmentation((32, 96, 64), 180)
+    tta = ViewSizes((32, 96, 64), 180)
     # of 64 x 128: 96 x 192 would be too long, so it becomes 90 x 180
     assert tta.views((64, 128), usual_first=False) == [
         View((32, 64), False), View((32, 64), True),
         View((90, 180), False), View((90, 180), True),
         View((64, 128), False), View((64, 128), True),
     ]  # fmt: skip
-    plain = TestTimeAugmentation((32, 96, 64), 180, flip=False)
+    plain = ViewSizes((32, 96, 64), 180, flip=False)
     assert plain.views((64, 128), usual_first=False) == [
         View((32, 64), False), View((90, 180), False), View((64, 128), False),
     ]  # fmt: skip
 
 
 def test_the_usual_size_comes_first_where_others_are_compared_with_it() -> None:
-    listed = TestTimeAugmentation((32, 64, 96), 180, flip=False)
+    listed = ViewSizes((32, 64, 96), 180, flip=False)
     sizes = [view.size for view in listed.views((64, 128), usual_first=True)]
     assert sizes == [(64, 128), (32, 64), (90, 180)]
-    missing = TestTimeAugmentation((32, 32), 180)
+    missing = ViewSizes((32, 32), 180)
     assert missing.views((64, 128), usual_first=True) == [
         View((64, 128), False), View((64, 128), True), View((32, 64), False), View((32, 64), True),
     ]  # fmt: skip
@@ -41,7 +41,7 @@ def test_an_image_that_was_made_smaller_for_its_length_is_not_when_it_is_shown_a
     # 100 x 300 in a limit of 64/128 is 43 x 128; its short side becomes 64 from there
     usual = resize_for_test(np.zeros((100, 300, 3), np.uint8), 64, 128).shape[1:]
     assert tuple(usual) == (43, 128)
-    views = TestTimeAugmentation((64,), 448, flip=False).views((43, 128), usual_first=False)
+    views = ViewSizes((64,), 448, flip=False).views((43, 128), usual_first=False)
     # 64 / 43 x 128 = 190.5, rounded up
     assert views == [View((64, 191), False)]
 
@@ -49,7 +49,7 @@ def test_an_image_that_was_made_smaller_for_its_length_is_not_when_it_is_shown_a
 @pytest.mark.parametrize("short_side", [5, 20, 31])
 def test_views_are_resized_as_images_are_for_evaluation(short_side) -> None:
     image = picture(20, 31)
-    (view,) = TestTimeAugmentation((short_side,), 99, flip=False).views((20, 31), usual_first=False)
+    (view,) = ViewSizes((short_side,), 99, flip=False).views((20, 31), usual_first=False)
     expected = resize_for_test(image.permute(1, 2, 0).numpy(), short_side, 99)
     assert torch.equal(show(image, view), expected)
     # mirrored after resizing, as the authors do
@@ -63,7 +63,7 @@ def test_an_image_at_its_own_size_is_shown_as_it_is() -> None:
 
 def test_the_cost_is_told_in_one_line() -> None:
     usual = (40, 80)
-    views = TestTimeAugmentation((20, 40), 999).views(usual, usual_first=False)
+    views = ViewSizes((20, 40), 999).views(usual, usual_first=False)
     # 2 x (1/4 + 1)
     assert describe(views, usual) == (
         "test-time augmentation: 4 passes an image (2 sizes, each also mirrored), about 2.5 times "
@@ -79,4 +79,4 @@ def test_the_cost_is_told_in_one_line() -> None:
 )
 def test_sizes_below_one_pixel_are_refused(sides, longest) -> None:
     with pytest.raises(ValueError, match=r"short sides \(.*give one short side or more"):
-        TestTimeAugmentation(sides, longest)
+        ViewSizes(sides, longest)

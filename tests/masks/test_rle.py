@@ -14,6 +14,7 @@ from mask2former.masks.rle import (
     rle_area,
     rle_box,
     run_lengths,
+    run_lengths_of,
 )
 
 # 3 x 4, read down the columns: 000 110 111 000
@@ -62,6 +63,23 @@ def test_rle_without_counts_is_refused() -> None:
 def test_runs_that_do_not_cover_the_image_are_refused(counts: list[int] | str) -> None:
     with pytest.raises(ValueError, match="not to 3 x 4 = 12; the file is damaged"):
         canonical_rle({"size": [3, 4], "counts": counts}, 3, 4)
+
+
+def test_counts_that_are_cut_off_within_a_number_are_refused() -> None:
+    # the first run has 100 pixels: two characters, of which the first says that one follows
+    whole = encode_mask(np.zeros((10, 10), bool))["counts"]
+    assert len(whole) == 2
+    with pytest.raises(ValueError, match="end within a number; the file is damaged"):
+        canonical_rle({"size": [10, 10], "counts": whole[:1]}, 10, 10)
+
+
+def test_several_masks_are_read_as_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        masks = generator.random((generator.integers(0, 5), 7, 9)) < generator.random()
+        rles = [encode_mask(mask) for mask in masks]
+        found = run_lengths_of(rles)
+        assert [runs.tolist() for runs in found] == [run_lengths(rle).tolist() for rle in rles]
 
 
 def test_area_and_box_count_pixels() -> None:

@@ -11,8 +11,10 @@ def as_mask(found, size):
     """The bits back in the image."""
     height, width = size
     mask = np.zeros((width, height), bool)
-    bits = [(found.bits >> i) & 1 for i in range(found.bits.bit_length())]
-    mask[found.first_column :].flat[: len(bits)] = bits
+    length = found.bits.bit_length()
+    packed = np.frombuffer(found.bits.to_bytes(length // 8 + 1, "little"), np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[:length]
+    mask[found.first_column :].flat[:length] = bits
     return mask.T
 
 
@@ -30,6 +32,7 @@ def test_bits_are_those_of_the_masks() -> None:
         for bits, mask in zip(found, masks, strict=True):
             np.testing.assert_array_equal(as_mask(bits, size), mask)
             columns = np.flatnonzero(mask.any(axis=0))
+            assert bits.area == mask.sum()
             assert bits.first_column == (columns[0] if columns.size else 0)
 
 

@@ -23,10 +23,7 @@ from mask2former.types import InstanceResult, Segment
 pytestmark = pytest.mark.parity
 
 SAMPLE = Path(__file__).parents[2] / ".." / "shared" / "data" / "cityscapes_sample"
-REASON = (
-    "needs cityscapesScripts: pip install --no-deps --target FOLDER cityscapesscripts "
-    "pyquaternion, and PYTHONPATH=FOLDER"
-)
+REASON = "needs cityscapesScripts; run: make test-cityscapes"
 CLASSES = class_table("cityscapes")
 THINGS = class_table("cityscapes_instance")
 UNSCORED = [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30]

@@ -1,5 +1,7 @@
 import pytest
+import timm
 import torch
+from timm.optim import param_groups_layer_decay
 
 from mask2former.config import Optimizer
 from mask2former.model.backbone import make_backbone
@@ -63,3 +65,72 @@ def test_frozen_parameters_are_left_out() -> None:
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["betas"] == (0.9, 0.999)
     assert optimizer.defaults["eps"] == 1e-8
+
+
+def rates(name: str, optimizer: Optimizer) -> dict[str, float]:
+    model = Mask2Former(make_backbone(name), 3)
+    groups = parameter_groups(model, optimizer)
+    return {parameter: group["lr"] for group in groups for parameter in group["names"]}
+
+
+def test_rates_of_a_vit_fall_with_depth_as_in_beit() -> None:
+    optimizer = Optimizer(
+        learning_rate=1.0, backbone_learning_rate_factor=0.5, layer_decay=0.8, weight_decay=0.1
+    )
+    found = rates("vit_tiny_patch16_224", optimizer)
+    blocks = "backbone.body.model.blocks"
+    # 12 blocks; the stem is 13 steps away from what comes behind them
+    assert found["backbone.body.model.pos_embed"] == pytest.approx(0.5 * 0.8**13)
+    assert found["backbone.body.model.patch_embed.proj.weight"] == pytest.approx(0.5 * 0.8**13)
+    assert found[f"{blocks}.0.norm1.weight"] == pytest.approx(0.5 * 0.8**12)
+    assert found[f"{blocks}.11.mlp.fc2.bias"] == pytest.approx(0.5 * 0.8)
+    assert found["backbone.pyramid.to_stride16.0.weight"] == 0.5
+    assert found["pixel_decoder.level_embeddings"] == 1.0
+
+
+def test_rates_of_a_vit_are_those_of_timm() -> None:
+    name, decay = "vit_tiny_patch16_224", 0.7
+    found = rates(name, Optimizer(learning_rate=1.0, layer_decay=decay))
+    peer = timm.create_model(name)
+    expected = {
+        id(parameter): group["lr_scale"]
+        for group in param_groups_layer_decay(peer, layer_decay=decay, weight_decay=0.05)
+        for parameter in group["params"]
+    }
+    compared = 0
+    for parameter, tensor in peer.named_parameters():
+        ours = found.get(f"backbone.body.model.{parameter}")
+        if ours is not None:
+            assert ours == pytest.approx(0.1 * expected[id(tensor)]), parameter
+            compared += 1
+    assert compared == 12 * 12 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "steps"),
+    [
+        ("swin_tiny", "patch_embed.proj.weight", 13),
+        ("swin_tiny", "layers.1.downsample.norm.weight", 9),
+        ("swin_tiny", "layers.3.blocks.1.attn.relative_position_bias_table", 1),
+        ("swin_tiny", "norms.0.weight", 0),
+        ("convnext_atto", "body.stages_1.downsample.1.weight", 10),
+    ],
+)
+def test_rates_fall_through_stages_block_by_block(name, parameter, steps) -> None:
+    found = rates(name, Optimizer(learning_rate=1.0, layer_decay=0.9))
+    assert found[f"backbone.{parameter}"] == pytest.approx(0.1 * 0.9**steps)
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    model = Mask2Former(make_backbone("vit_tiny_patch16_224"), 3)
+    groups = parameter_groups(model, Optimizer(layer_decay=0.8))
+    names = [name for group in groups for name in group["names"]]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    # the stem, 12 blocks and the pyramid, decaying or not, and two groups of the rest
+    assert len(groups) == 2 * 14 + 2
+
+
+def test_rates_of_a_backbone_that_hides_its_blocks_cannot_fall() -> None:
+    with pytest.raises(ValueError, match=r"its stages cannot be told apart.*layer_decay at 1"):
+        rates("hrnet_w18_small", Optimizer(layer_decay=0.9))
+    assert rates("hrnet_w18_small", Optimizer())

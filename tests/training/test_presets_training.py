@@ -3,8 +3,6 @@
 import csv
 import re
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,12 +14,8 @@ from mask2former.presets import all_presets, all_published, find_preset
 from mask2former.training.module import TrainingModule
 from mask2former.training.optimizer import parameter_groups
 from mask2former.weights.build import build_empty
+from specification import FOLDER, TEXT, Row, needs_specification, specified_rows
 
-SPECIFICATION = Path(__file__).parents[2] / ".." / "shared" / "spec"
-TEXT = SPECIFICATION / "mask2former.md"
-needs_specification = pytest.mark.skipif(
-    not TEXT.exists(), reason="needs the specification in ../shared"
-)
 TRAINABLE = [name for name in all_presets() if name in all_published()]
 COCO_SEMANTIC = [name for name in all_presets() if name.startswith("coco-semantic-")]
 NUM_STEPS_COMPARED = 20
@@ -39,34 +33,14 @@ SWIN_BLOCKS = {
 }
 
 
-class Specified(NamedTuple):
-    """What the table of configurations says of how one is trained."""
-
-    backbone: str
-    """With its norm, as in the table of parameter counts."""
-    num_classes: str
-    queries: str
-    iterations: int
-    schedule: str
-    batch: str
-    parameters: str
-
-
 def cells_of(line: str) -> list[str]:
     return [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
 
 
 @cache
-def specified() -> dict[str, Specified]:
+def specified() -> dict[str, Row]:
     """Rows of the table of configurations by the suffix of their file."""
-    lines = TEXT.read_text(encoding="utf-8").splitlines()
-    rows = [cells_of(line) for line in lines if re.match(r"\| \d+ \| `[^|]*\.yaml`", line)]
-    return {
-        row[17].split(", ")[1]: Specified(
-            row[4], row[6], row[7], int(row[8]), row[9], row[10], row[15]
-        )
-        for row in rows
-    }
+    return {row.file_suffix: row for row in specified_rows()}
 
 
 @cache
@@ -141,18 +115,18 @@ def test_optimizer_groups_are_those_of_the_specification(name: str) -> None:
     assert f"{total / 1e6:.3f}" == row.parameters
 
 
-def specified_rate(row: Specified, base: float, step: int) -> float:
+def specified_rate(row: Row, base: float, step: int) -> float:
     """Section 4.2: poly, or a tenth from each of the steps on; no warm-up."""
     kind, values = row.schedule.split()
     if kind == "poly":
-        return base * (1 - step / row.iterations) ** float(values)
+        return base * (1 - step / int(row.iterations)) ** float(values)
     return base * 0.1 ** sum(int(value) <= step for value in values.split(","))
 
 
-def compared_steps(row: Specified) -> list[int]:
+def compared_steps(row: Row) -> list[int]:
     """Evenly over the run, and both sides of every drop."""
     spread = [
-        round(i * (row.iterations - 1) / (NUM_STEPS_COMPARED - 1))
+        round(i * (int(row.iterations) - 1) / (NUM_STEPS_COMPARED - 1))
         for i in range(NUM_STEPS_COMPARED)
     ]
     kind, values = row.schedule.split()
@@ -209,7 +183,7 @@ def test_a_run_takes_the_rates_that_the_schedule_names() -> None:
     ],
 )
 def test_groups_have_the_tensors_of_the_release(name: str, keys: str) -> None:
-    with (SPECIFICATION / keys).open(encoding="utf-8") as file:
+    with (FOLDER / keys).open(encoding="utf-8") as file:
         parameters = [row[0] for row in csv.reader(file, delimiter="\t") if row[3] == "P"]
     of_backbone = [key for key in parameters if key.startswith("backbone.")]
     preset = find_preset(name)

@@ -45,5 +45,10 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def resnet18() -> Checkpoint:
+    return random_checkpoint(small_run("resnet18"), CLASSES)
+
+
+@pytest.fixture(scope="session")
 def resnet50() -> Checkpoint:
     return random_checkpoint(small_run("resnet50"), CLASSES)

@@ -32,15 +32,15 @@ def test_round_trips_are_bit_identical(target, checkpoint: Checkpoint, tmp_path:
 
 
 def test_without_our_metadata_the_classes_of_hugging_face_count(
-    resnet50: Checkpoint, tmp_path: Path
+    resnet18: Checkpoint, tmp_path: Path
 ) -> None:
-    folder = convert(resnet50, tmp_path / "out", "huggingface")
+    folder = convert(resnet18, tmp_path / "out", "huggingface")
     config = json.loads((folder / "config.json").read_text())
     del config["mask2former"]
     (folder / "config.json").write_text(json.dumps(config))
     found = read(folder)
-    assert found.classes.names == resnet50.classes.names
-    assert found.run.model == resnet50.run.model
+    assert found.classes.names == resnet18.classes.names
+    assert found.run.model == resnet18.run.model
     # names that nobody gave are no names
     config["id2label"] = {str(i): f"LABEL_{i}" for i in range(3)}
     (folder / "config.json").write_text(json.dumps(config))
@@ -52,14 +52,14 @@ def test_without_our_metadata_the_classes_of_hugging_face_count(
 
 
 def test_what_the_target_cannot_hold_is_refused_before_anything_is_written(
-    resnet50: Checkpoint, tmp_path: Path
+    resnet18: Checkpoint, tmp_path: Path
 ) -> None:
-    model = resnet50.run.model
+    model = resnet18.run.model
     backbone = model.backbone.model_copy(update={"name": "mobilenetv3_small_050"})
-    run = resnet50.run.model_copy(update={"model": model.model_copy(update={"backbone": backbone})})
+    run = resnet18.run.model_copy(update={"model": model.model_copy(update={"backbone": backbone})})
     from mask2former.weights.build import build_model
 
-    other = Checkpoint(dict(build_model(run.model, 3).state_dict()), run, resnet50.classes)
+    other = Checkpoint(dict(build_model(run.model, 3).state_dict()), run, resnet18.classes)
     with pytest.raises(ValueError, match="mobilenetv3_small_050 has no place in Hugging Face's"):
         convert(other, tmp_path / "out", "huggingface")
     with pytest.raises(ValueError, match="have no place in the authors' model"):
@@ -68,22 +68,22 @@ def test_what_the_target_cannot_hold_is_refused_before_anything_is_written(
 
 
 def test_nothing_is_overwritten_and_suffixes_are_checked(
-    resnet50: Checkpoint, tmp_path: Path
+    resnet18: Checkpoint, tmp_path: Path
 ) -> None:
     (tmp_path / "w.pkl").touch()
     with pytest.raises(ValueError, match=r"w.pkl exists already; name another place"):
-        convert(resnet50, tmp_path / "w.pkl", "official")
+        convert(resnet18, tmp_path / "w.pkl", "official")
     with pytest.raises(ValueError, match=r"for official name a file that ends in \.pkl"):
-        convert(resnet50, tmp_path / "w.pth", "official")
+        convert(resnet18, tmp_path / "w.pth", "official")
     with pytest.raises(ValueError, match="for huggingface name a folder"):
-        convert(resnet50, tmp_path / "w.safetensors", "huggingface")
+        convert(resnet18, tmp_path / "w.safetensors", "huggingface")
 
 
-def test_an_incomplete_checkpoint_is_not_passed_on(resnet50: Checkpoint, tmp_path: Path) -> None:
-    weights = dict(resnet50.weights)
+def test_an_incomplete_checkpoint_is_not_passed_on(resnet18: Checkpoint, tmp_path: Path) -> None:
+    weights = dict(resnet18.weights)
     del weights["transformer_decoder.norm.bias"]
     with pytest.raises(ValueError, match="1 tensors are missing"):
-        convert(resnet50._replace(weights=weights), tmp_path / "w.pkl", "official")
+        convert(resnet18._replace(weights=weights), tmp_path / "w.pkl", "official")
 
 
 def test_configurations_say_what_the_network_is(resnet50: Checkpoint) -> None:

@@ -55,9 +55,9 @@ def eval_shape(text: str) -> list[int]:
     return [int(number) for number in text.strip("[]").split(",") if number]
 
 
-def test_some_names_by_hand(resnet50: Checkpoint) -> None:
+def test_some_names_by_hand(resnet18: Checkpoint) -> None:
     # specification 6.1
-    ours = resnet50.weights
+    ours = resnet18.weights
     theirs = official.write(ours, 0.1)
     assert (
         theirs["backbone.res4.0.conv2.norm.running_var"]
@@ -80,23 +80,23 @@ def test_reading_what_was_written_gives_the_same_bits(checkpoint: Checkpoint) ->
     assert_equal_weights(translation.weights, checkpoint.weights)
 
 
-def test_early_names_give_the_same_model(resnet50: Checkpoint) -> None:
+def test_early_names_give_the_same_model(resnet18: Checkpoint) -> None:
     early = {}
-    for name, tensor in official.write(resnet50.weights, 0.1).items():
+    for name, tensor in official.write(resnet18.weights, 0.1).items():
         old = name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head.")
         early[old.replace("query_feat", "static_query")] = tensor
     assert any("static_query" in name for name in early)
     assert official.recognises(early)
     translation = official.read(early, {})
     assert translation.left_over == []
-    assert_equal_weights(translation.weights, resnet50.weights)
+    assert_equal_weights(translation.weights, resnet18.weights)
 
 
 @pytest.mark.parametrize("kind", ["pkl", "pth", "pth with metadata", "plain dict"])
 def test_files_of_every_kind_load_to_the_same_model(
-    kind: str, resnet50: Checkpoint, tmp_path: Path
+    kind: str, resnet18: Checkpoint, tmp_path: Path
 ) -> None:
-    state = official.write(resnet50.weights, 0.1)
+    state = official.write(resnet18.weights, 0.1)
     path = tmp_path / "model"
     if kind == "pkl":
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
@@ -109,8 +109,8 @@ def test_files_of_every_kind_load_to_the_same_model(
         optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}}
         torch.save({"model": state, "iteration": 9, "trainer": {"optimizer": optimizer}}, path)
     found = read(path)
-    assert_equal_weights(found.weights, resnet50.weights)
-    assert found.run.model == resnet50.run.model
+    assert_equal_weights(found.weights, resnet18.weights)
+    assert found.run.model == resnet18.run.model
     assert found.classes.names == ("0", "1", "2")
 
 
@@ -128,10 +128,10 @@ def test_a_backbone_that_they_do_not_have_is_refused() -> None:
         official.write(weights, 0.1)
 
 
-def test_half_precision_is_read_as_single(resnet50: Checkpoint, tmp_path: Path) -> None:
+def test_half_precision_is_read_as_single(resnet18: Checkpoint, tmp_path: Path) -> None:
     from mask2former.weights.open import load
 
-    state = official.write(resnet50.weights, 0.1)
+    state = official.write(resnet18.weights, 0.1)
     halves = {name: tensor.numpy().astype(np.float16) for name, tensor in state.items()}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": halves, "__author__": "someone"}))
     model = load(tmp_path / "w.pkl").model

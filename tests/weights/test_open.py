@@ -14,6 +14,7 @@ from mask2former.model.backbone import make_backbone
 from mask2former.model.mask2former import Mask2Former
 from mask2former.presets import find_preset
 from mask2former.weights import official
+from mask2former.weights.build import build_empty
 from mask2former.weights.checkpoint import Checkpoint, Opened, complete
 from mask2former.weights.convert import convert
 from mask2former.weights.dialect import Translation
@@ -39,11 +40,11 @@ HF_WITHOUT_HEAD = {"transformer_module.queries_features.weight": 2}
 
 @pytest.fixture(scope="module")
 def published() -> Checkpoint:
-    """Weights as large as those of the COCO panoptic ResNet-50."""
-    torch.manual_seed(0)
-    preset = find_preset("coco-panoptic-resnet50")
-    model = Mask2Former(make_backbone("resnet50"), 133)
-    return Checkpoint(dict(model.state_dict()), preset.run(), class_table("coco_panoptic"))
+    """Weights as large as those of the COCO panoptic ResNet-50, without memory."""
+    run = find_preset("coco-panoptic-resnet50").run()
+    shapes = build_empty(run.model, 133).state_dict()
+    weights = {name: torch.zeros(1, dtype=t.dtype).expand(t.shape) for name, t in shapes.items()}
+    return Checkpoint(weights, run, class_table("coco_panoptic"))
 
 
 def opened(
@@ -131,19 +132,19 @@ def test_names_of_another_number_of_classes_count_nothing(published: Checkpoint,
     assert "does not say what its 133 classes are" in caplog.text
 
 
-def test_other_class_names_are_kept(resnet50: Checkpoint, caplog) -> None:
+def test_other_class_names_are_kept(resnet18: Checkpoint, caplog) -> None:
     caplog.set_level(logging.WARNING)
     said = {"class_names": ("a", "b", "c"), "is_thing": (True, False, True), "task": "semantic"}
-    found = complete(opened(resnet50, "w", **said))
+    found = complete(opened(resnet18, "w", **said))
     assert found.classes.names == ("a", "b", "c")
     assert found.classes.is_thing == (True, False, True)
     assert (found.run.task, found.run.preset) == ("semantic", "semantic")
-    assert found.run.model == resnet50.run.model
+    assert found.run.model == resnet18.run.model
     assert not caplog.records
 
 
-def test_what_nothing_says_is_warned_about(resnet50: Checkpoint, caplog) -> None:
-    found = complete(opened(resnet50, "w.pth"))
+def test_what_nothing_says_is_warned_about(resnet18: Checkpoint, caplog) -> None:
+    found = complete(opened(resnet18, "w.pth"))
     assert found.run.task == "panoptic"
     assert found.classes.names == ("0", "1", "2")
     assert "called 0 to 2" in caplog.text
@@ -175,9 +176,9 @@ def test_models_of_other_kinds_are_told(shapes: dict, message: str, tmp_path: Pa
 
 
 def test_missing_left_over_and_reshaped_tensors_are_listed(
-    resnet50: Checkpoint, tmp_path: Path
+    resnet18: Checkpoint, tmp_path: Path
 ) -> None:
-    state = official.write(resnet50.weights, 0.1)
+    state = official.write(resnet18.weights, 0.1)
     torch.save({**state, "sem_seg_head.predictor.extra": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(
         ValueError, match=r"1 tensors have no place in a Mask2Former: sem_seg_head.p"
@@ -214,12 +215,12 @@ def test_a_training_state_is_told_from_a_checkpoint(tmp_path: Path) -> None:
         read(tmp_path / "last.ckpt")
 
 
-def test_loading_takes_no_second_copy(resnet50: Checkpoint, tmp_path: Path) -> None:
-    save(tmp_path / "w.safetensors", *resnet50)
+def test_loading_takes_no_second_copy(resnet18: Checkpoint, tmp_path: Path) -> None:
+    save(tmp_path / "w.safetensors", *resnet18)
     tensors = read(tmp_path / "w.safetensors").weights
     from mask2former.weights.build import build_filled
 
-    model = build_filled(resnet50.run.model, 3, tensors, "w")
+    model = build_filled(resnet18.run.model, 3, tensors, "w")
     name = "transformer_decoder.norm.weight"
     assert model.get_parameter(name).data_ptr() == tensors[name].data_ptr()
     assert model.get_parameter(name).requires_grad
@@ -228,10 +229,10 @@ def test_loading_takes_no_second_copy(resnet50: Checkpoint, tmp_path: Path) -> N
 
 
 def test_what_others_made_of_ours_is_theirs(
-    resnet50: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    resnet18: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # transformers keeps what it does not know in config.json, also when it trains other classes
-    folder = convert(resnet50, tmp_path / "out", "huggingface")
+    folder = convert(resnet18, tmp_path / "out", "huggingface")
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": "apple", "1": "pear", "2": "plum"}
     (folder / "config.json").write_text(json.dumps(config))
@@ -246,12 +247,12 @@ def test_what_others_made_of_ours_is_theirs(
 
 
 def test_a_preset_of_another_backbone_or_for_our_own_file_is_refused(
-    published: Checkpoint, resnet50: Checkpoint, tmp_path: Path
+    published: Checkpoint, resnet18: Checkpoint, tmp_path: Path
 ) -> None:
     message = r"has backbone resnet50, preset coco-panoptic-swin-large swin_large; name"
     with pytest.raises(ValueError, match=message):
         complete(opened(published, "w.pth"), preset="coco-panoptic-swin-large")
-    save(tmp_path / "w.safetensors", *resnet50)
+    save(tmp_path / "w.safetensors", *resnet18)
     with pytest.raises(ValueError, match=r"says itself what it is .*leave the preset tiny out"):
         read(tmp_path / "w.safetensors", preset="tiny")
 
@@ -265,9 +266,9 @@ def test_a_class_table_of_one_task_tells_the_task(published: Checkpoint) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_leaves_as_single(dtype, resnet50: Checkpoint, tmp_path: Path) -> None:
-    halves = {name: tensor.to(dtype) for name, tensor in resnet50.weights.items()}
-    save(tmp_path / "w.safetensors", halves, resnet50.run, resnet50.classes)
+def test_half_precision_leaves_as_single(dtype, resnet18: Checkpoint, tmp_path: Path) -> None:
+    halves = {name: tensor.to(dtype) for name, tensor in resnet18.weights.items()}
+    save(tmp_path / "w.safetensors", halves, resnet18.run, resnet18.classes)
     found = read(tmp_path / "w.safetensors")
     assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
     back = read(convert(found, tmp_path / "w.pkl", "official"))
@@ -294,9 +295,9 @@ def test_half_precision_leaves_as_single(dtype, resnet50: Checkpoint, tmp_path: 
     ],
 )
 def test_tensors_that_no_model_has_are_named(
-    name: str, tensor: torch.Tensor, message: str, resnet50: Checkpoint, tmp_path: Path
+    name: str, tensor: torch.Tensor, message: str, resnet18: Checkpoint, tmp_path: Path
 ) -> None:
-    state = official.write(resnet50.weights, 0.1)
+    state = official.write(resnet18.weights, 0.1)
     torch.save({**state, name: tensor}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "w.pth")

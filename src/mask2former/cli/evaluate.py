@@ -1,12 +1,14 @@
 """`mask2former evaluate`."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mask2former.cli.call import WORDS
+from mask2former.cli.call import run_again_in_processes
 from mask2former.cli.options import (
     WEIGHTS_HELP,
     DataFolders,
@@ -19,7 +21,6 @@ from mask2former.cli.options import (
     Tta,
 )
 from mask2former.cli.report import Report, percent
-from mask2former.launch import launched, run_processes
 from mask2former.tasks import Task
 
 if TYPE_CHECKING:
@@ -32,16 +33,21 @@ def evaluate(
     data: DataFolders = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Default: val, or all images of what is not split."),
+        typer.Option(
+            metavar="NAME",
+            help="Default: val, or all images of what is not split. `all`: every image of a "
+            "folder without splits, also where the run held some out.",
+        ),
     ] = None,
     task: TaskName = None,
     data_format: FormatName = None,
     predictions: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE",
-            help="Score these results instead of a model: COCO results or panoptic JSON, a folder "
-            "of PNGs with a class per pixel, or what --output kept. Repeatable.",
+            metavar="PATH",
+            help="Score these results instead of a model: a file of COCO results or panoptic "
+            "JSON, or a folder: of PNGs with a class per pixel, from `predict --save`, or of an "
+            "earlier --output. Repeatable, once a task.",
         ),
     ] = None,
     output: Annotated[
@@ -59,16 +65,23 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a trained model, or results from elsewhere, in total and for each class."""
-    _check_choice(weights, predictions, data)
-    if devices > 1 and not launched():
-        raise typer.Exit(run_processes(devices, WORDS.get()))
+    of_models = {
+        "--tta": tta,
+        "--preset": preset is not None,
+        "--device": device != "auto",
+        "--devices": devices > 1,
+    }
+    _check_choice(weights, predictions, data, [name for name, given in of_models.items() if given])
+    run_again_in_processes(devices)
     report = Report(as_json)
+    notes: list[str] = []
     with report.working():
         from mask2former.distributed import joined
         from mask2former.evaluation.evaluate import evaluate as score
         from mask2former.evaluation.evaluate import score_results
         from mask2former.evaluation.given_results import open_results, tasks_of
         from mask2former.evaluation.scored_data import open_scored_data
+        from mask2former.evaluation.scores import SCORED_WITH
         from mask2former.inference.segmenter import Segmenter, TrainedOn
 
         with joined():
@@ -79,16 +92,26 @@ def evaluate(
                 images = open_scored_data(
                     data or [], split, segmenter.trained_on, task or segmenter.task, data_format
                 )
-                result = score(segmenter, images, progress=True, keep_in=output)
+                with _telling_what_is_kept(report, images, output):
+                    result = score(
+                        segmenter,
+                        images,
+                        progress=True,
+                        keep_in=output,
+                        on_resume=lambda count: report.text(
+                            f"{count} of {len(images)} predictions were there"
+                        ),
+                    )
             else:
                 asked = task or main_task([t for path in predictions or [] for t in tasks_of(path)])
                 images = open_scored_data(data or [], split, TrainedOn(), asked, data_format)
-                given = [open_results(path, images.main.classes) for path in predictions or []]
-                for note in (note for results in given for note in results.notes):
-                    report.text(f"note: {note}")
+                scored = SCORED_WITH[asked]
+                given = [open_results(p, images.main.classes, scored) for p in predictions or []]
                 result = score_results(given, images, progress=True)
-    show_evaluation(report, result)
-    for note in images.main.notes:
+                notes = [note for results in given for note in results.notes]
+    if not as_json:  # which has all of it
+        show_evaluation(report, result)
+    for note in (*notes, *images.main.notes):
         report.text(f"note: {note}")
     _write(report, output, result)
     report.finish(result.as_json(), _next(images, weights))
@@ -98,19 +121,52 @@ def show_evaluation(report: Report, result: "Evaluation") -> None:
     """Metrics in total, then of each class, in percent, and where the time went."""
     report.text(f"{result.task}, {result.images} image{'s' if result.images != 1 else ''}")
     report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
-    _show_rows(report, "class", result.per_class)
+    _show_rows(report, "class", "classes", result.per_class)
     if result.per_category:
-        _show_rows(report, "category", result.per_category)
+        _show_rows(report, "category", "categories", result.per_category)
     if result.speed:
         report.text("")
         report.text(describe_speed(result.speed))
 
 
-def _show_rows(report: Report, kind: str, values: Mapping[str, Mapping[str, float]]) -> None:
+def _show_rows(
+    report: Report, kind: str, plural: str, values: Mapping[str, Mapping[str, float]]
+) -> None:
+    """A row for each that has a value, and how many have none."""
     names = list(dict.fromkeys(name for row in values.values() for name in row))
-    rows = [[of, *(percent(row.get(name)) for name in names)] for of, row in values.items()]
+    has_value = {of: any(map(math.isfinite, row.values())) for of, row in values.items()}
+    rows = [
+        [of, *(percent(row.get(name)) for name in names)]
+        for of, row in values.items()
+        if has_value[of]
+    ]
     report.text("")
-    report.table([kind, *names], rows)
+    if rows:
+        report.table([kind, *names], rows)
+    left_out = len(values) - len(rows)
+    if left_out:
+        report.text(
+            f"{left_out} {kind if left_out == 1 else plural} without a value: neither true nor "
+            f"predicted anywhere"
+        )
+
+
+@contextmanager
+def _telling_what_is_kept(
+    report: Report, images: "ScoredImages", output: Path | None
+) -> Iterator[None]:
+    """When it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is not None:
+            from mask2former.evaluation.given_predictions import count_kept
+
+            report.text(
+                f"{count_kept(output)} of {len(images)} predictions are kept in {output}; the same "
+                f"command goes on"
+            )
+        raise
 
 
 def describe_speed(speed: Mapping[str, float]) -> str:
@@ -126,8 +182,19 @@ def main_task(tasks: Sequence[Task]) -> Task:
 
 
 def _check_choice(
-    weights: str | None, predictions: Sequence[Path] | None, data: Sequence[Path] | None
+    weights: str | None,
+    predictions: Sequence[Path] | None,
+    data: Sequence[Path] | None,
+    of_models: Sequence[str],
 ) -> None:
+    """Refuse what does not go together.
+
+    Args:
+        weights: As given.
+        predictions: As given.
+        data: As given.
+        of_models: Options that were given and mean nothing for results.
+    """
     if weights is None and not predictions:
         raise ValueError(
             "neither --weights nor --predictions was given; give a model to score, or results "
@@ -138,7 +205,12 @@ def _check_choice(
             "both --weights and --predictions were given; give a model to score or results that "
             "were made elsewhere, not both"
         )
-    if weights is None and not data:
+    if predictions and of_models:
+        raise ValueError(
+            f"{' and '.join(of_models)} given with --predictions; results are scored without a "
+            f"model, by one process: leave {'it' if len(of_models) == 1 else 'them'} out"
+        )
+    if predictions and not data:
         raise ValueError("results are scored on a data set; give its folder with --data DIR")
 
 

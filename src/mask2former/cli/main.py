@@ -18,7 +18,17 @@ from typing import Annotated, cast
 
 import typer
 
-from mask2former.cli import data, doctor, evaluate, predict, presets, quickstart, train, weights
+from mask2former.cli import (
+    data,
+    doctor,
+    evaluate,
+    plot,
+    predict,
+    presets,
+    quickstart,
+    train,
+    weights,
+)
 from mask2former.cli.call import WORDS
 from mask2former.distributed import LostPeerError, is_main
 from mask2former.launch import LOST_PEER, end_with_launcher, launched
@@ -62,6 +72,7 @@ app.command()(predict.predict)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.command()(presets.presets)
+app.command()(plot.plot)
 app.command()(doctor.doctor)
 
 

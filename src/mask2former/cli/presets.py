@@ -1,7 +1,9 @@
 """`mask2former presets`."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,18 +24,40 @@ def presets(
 ) -> None:
     """List what can be trained, or show one configuration."""
     from mask2former.config_io import format_run
-    from mask2former.presets import all_presets, find_preset
+    from mask2former.presets import all_presets, all_published, find_preset
 
     report = Report(as_json)
     if name is not None:
         run = find_preset(name).run()
+        for line in _head(find_preset(name)):
+            report.text(f"# {line}")
         report.text(format_run(run).rstrip())
         report.finish(run.model_dump(mode="json"), _train(run.preset))
         return
     listed = list(all_presets().values())
     for line in _lines(listed):
         report.text(line)
+    videos = ", ".join(name for name in all_published() if name not in all_presets())
+    report.text("")
+    for line in wrap(f"video models, for --weights alone: {videos}", 100, break_on_hyphens=False):
+        report.text(line)
     report.finish({"presets": [_describe(preset) for preset in listed]}, _train("tiny"))
+
+
+def _head(preset: "Preset") -> Iterator[str]:
+    """What the preset is of, and what to do with it."""
+    published = ", ".join(f"{name} {value:.1f}" for name, value in _results(preset).items())
+    weights = "DIR_OF_RUN" if preset.checkpoint is None else preset.name
+    if published:
+        yield f"published: {published} (percent, on the validation set)"
+    elif preset.classes is None:
+        yield "published: nothing; it is for your data"
+    else:
+        yield "published: nothing"
+    if preset.checkpoint is not None:
+        yield f"weights: {preset.zoo_id}, {preset.checkpoint}"
+    yield f"evaluate: mask2former evaluate --weights {weights} --data DIR"
+    yield f"train: {shlex.join(_train(preset.name))}"
 
 
 def _lines(listed: Sequence["Preset"]) -> Iterator[str]:

@@ -22,11 +22,16 @@ LONGEST_NAME = 24
 
 
 class Report:
-    """Text goes to standard output, or out of the way of the JSON object to standard error."""
+    """Text goes to standard output, or out of the way of the JSON object to standard error.
+
+    Of several processes only the main one writes it.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._console = Console(stderr=as_json, markup=False, highlight=False, emoji=False)
+        self._console = Console(
+            stderr=as_json, quiet=not is_main(), markup=False, highlight=False, emoji=False
+        )
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mask2former.cli.options import DataFolders, Device, FormatName, Json, TaskName
+from mask2former.cli.call import run_again_in_processes
+from mask2former.cli.options import DataFolders, Device, Devices, FormatName, Json, TaskName
 from mask2former.cli.report import Report, percent
 from mask2former.fractions import parse_fractions
 from mask2former.tasks import Task
@@ -51,6 +52,7 @@ def train(
     ] = None,
     data_format: FormatName = None,
     device: Device = "auto",
+    devices: Devices = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output.")
     ] = False,
@@ -65,6 +67,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train on a folder: format, task and classes come from the data."""
+    run_again_in_processes(devices)
     from mask2former.presets import RANDOM_WEIGHTS, published_backbone
 
     if resume:
@@ -87,20 +90,32 @@ def train(
     run = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
     if weights == "none":
         run = run.model_copy(update={"weights": None})
-    if output is None:
-        names = [path.resolve().name for path in run.data.paths]
-        output = free_folder(Path("runs") / "+".join(names))
     report = Report(as_json)
-    report.text(f"{run.task}: preset {run.preset}, {run.model.backbone.name}, into {output}")
     with report.working():
+        from mask2former.distributed import broadcast, joined
+        from mask2former.inference.device import find_device
+        from mask2former.training.signals import Stopped
+        from mask2former.training.slurm import was_requeued
         from mask2former.training.train import train as train_run
 
-        try:
-            result = train_run(run, output, device=device, resume=resume)
-        except KeyboardInterrupt:
-            again = f"mask2former train --output {output} --resume"
-            report.text(f"stopped; from the last evaluation on, go on with: {again}")
-            raise
+        with joined(find_device(device).type):
+            if output is None:
+                names = [path.resolve().name for path in run.data.paths]
+                output = broadcast(free_folder(Path("runs") / "+".join(names)))
+            if run.training.requeue and was_requeued():
+                resume = resume or (output / "config.yaml").is_file()
+            backbone_name = run.model.backbone.name
+            report.text(f"{run.task}: preset {run.preset}, {backbone_name}, into {output}")
+            try:
+                result = train_run(run, output, device=device, resume=resume)
+            except Stopped as stopped:
+                again = f"mask2former train --output {output} --resume"
+                report.text(f"{stopped}, the state is saved; go on with: {again}")
+                raise typer.Exit(stopped.exit_code) from None
+            except KeyboardInterrupt:
+                again = f"mask2former train --output {output} --resume"
+                report.text(f"stopped; from the last saved state on, go on with: {again}")
+                raise
     report.text(f"{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
     if result.metrics:
         report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])

@@ -161,6 +161,12 @@ def _choose_task(writer: Writer, datasets: Mapping[str, Dataset], task: Task | N
         return able[0]
     if task is not None and task in able:
         return task
+    if task is not None and task not in first.tasks:
+        raise ValueError(
+            f"{first.folder} ({first.format}) is annotated for {', '.join(first.tasks)}, not for "
+            f"{task}; give --task {' or '.join(first.tasks)}, or add the files that annotate "
+            f"{task} (docs/data.md names those of each format)"
+        )
     wanted = f"taken as {task}" if task else f"annotated for {', '.join(first.tasks)}"
     others = [other.name for other in WRITERS if set(other.tasks) & set(first.tasks)]
     mend = f"give --task {' or '.join(able)}" if able else f"convert to {' or '.join(others)}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer, UInt64
 
 from mask2former.evaluation.matching import AREA_RANGES, THRESHOLDS, Overlap
 
@@ -64,24 +64,22 @@ def _num_true(true_objects: np.ndarray, class_ids: Sequence[int]) -> Int64[np.nd
 def _precision(
     ranked: np.ndarray, num_true: Int64[np.ndarray, " ranges"]
 ) -> Float64[np.ndarray, "lanes 101"]:
-    """Of one class.
+    """Of one class, one lane after the other, so that memory does not grow with their number.
 
     Precision falls from one detection that finds an object to the next that does, so that only
     these need to be looked at.
     """
     precision = np.full((NUM_LANES, len(RECALLS)), np.nan)
-    num_counted = np.cumsum(1 - _lanes(ranked["ignored"]), axis=0, dtype=np.int32)
-    lanes, rows = np.nonzero(_lanes(ranked["positive"]).T)
-    counted = num_counted[rows, lanes]
-    starts = np.searchsorted(lanes, np.arange(NUM_LANES + 1)).tolist()
+    positive, ignored = (np.ascontiguousarray(ranked[name]) for name in ("positive", "ignored"))
     for overlap in Overlap:
         for area_range in range(overlap.num_ranges):
             total = int(num_true[area_range])
             if total == 0:
                 continue
             for lane in range(NUM_LANES)[overlap.lanes(area_range)]:
-                of_lane = counted[starts[lane] : starts[lane + 1]]
-                precision[lane] = _precision_at_recalls(of_lane, total)
+                rows = np.flatnonzero(_lane(positive, lane))
+                num_ignored = np.cumsum(_lane(ignored, lane), dtype=np.int32)[rows]
+                precision[lane] = _precision_at_recalls(rows + 1 - num_ignored, total)
     return precision
 
 
@@ -102,13 +100,14 @@ def _precision_at_recalls(
 
 
 def _recall(ranked: np.ndarray, num_true: int) -> Float64[np.ndarray, "10 3"]:
-    found = _lanes(ranked["positive"])[:, Overlap.MASK.lanes()]
-    return np.stack(
-        [found[ranked["rank"] < most].sum(axis=0) / num_true for most in MOST_DETECTIONS], axis=1
-    )
+    recall = np.empty((len(THRESHOLDS), len(MOST_DETECTIONS)))
+    for i, most in enumerate(MOST_DETECTIONS):
+        positive = ranked["positive"][ranked["rank"] < most]
+        for t, lane in enumerate(range(NUM_LANES)[Overlap.MASK.lanes()]):
+            recall[t, i] = np.count_nonzero(_lane(positive, lane)) / num_true
+    return recall
 
 
-def _lanes(words: np.ndarray) -> np.ndarray:
-    """Bits by detection and lane, 0 or 1."""
-    as_bytes = np.ascontiguousarray(words).view(np.uint8).reshape(-1, 8)
-    return np.unpackbits(as_bytes, axis=1, bitorder="little")[:, :NUM_LANES]
+def _lane(words: UInt64[np.ndarray, " n"], lane: int) -> Bool[np.ndarray, " n"]:
+    """Whether the bit of a lane is set."""
+    return words & np.uint64(1 << lane) != 0

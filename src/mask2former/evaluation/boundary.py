@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,20 +21,11 @@ def boundary_distance(height: int, width: int) -> int:
     return max(1, round(DISTANCE_RATIO * math.sqrt(height**2 + width**2)))
 
 
-class Boundary(NamedTuple):
-    """The pixels of a mask that are close to its outside, or to the border of the image."""
+def find_boundaries(rles: Sequence[dict]) -> list[MaskBits]:
+    """The pixels of each mask that are close to its outside, or to the border of the image.
 
-    bits: int
-    """One a pixel, down the columns; the lowest is the top of `first_column`."""
-    first_column: int
-    area: int
-    """In pixels."""
-
-
-def find_boundaries(rles: Sequence[dict]) -> list[Boundary]:
-    """Each mask less its erosion by a square whose sides are twice the distance, plus 1.
-
-    Masks are integers of one bit a pixel: erosion is a few shifts and ANDs of whole masks.
+    They are the mask less its erosion by a square whose sides are twice the distance, plus 1. Masks
+    are integers of one bit a pixel: erosion is a few shifts and ANDs of whole masks.
 
     Args:
         rles: Compressed, of one size, which is the image's.
@@ -50,12 +40,12 @@ def find_boundaries(rles: Sequence[dict]) -> list[Boundary]:
     return [_boundary(mask, distance, height, fits_bits) for mask in rle_bits(rles)]
 
 
-def boundary_iou(a: Boundary, b: Boundary, height: int) -> float:
+def boundary_iou(a: MaskBits, b: MaskBits, height: int) -> float:
     """Intersection over union; 0 where no pixel is in both.
 
     Args:
-        a: Of one mask.
-        b: Of another of the same image.
+        a: Boundary of one mask.
+        b: That of another of the same image.
         height: Of the image in pixels.
     """
     if a.first_column > b.first_column:
@@ -65,7 +55,7 @@ def boundary_iou(a: Boundary, b: Boundary, height: int) -> float:
     return common / (a.area + b.area - common) if common else 0.0
 
 
-def _boundary(mask: MaskBits, distance: int, height: int, fits: int) -> Boundary:
+def _boundary(mask: MaskBits, distance: int, height: int, fits: int) -> MaskBits:
     """Of one mask.
 
     Args:
@@ -78,7 +68,7 @@ def _boundary(mask: MaskBits, distance: int, height: int, fits: int) -> Boundary
     # bit p is set where the square that begins at p, upper left, lies inside the mask
     inner = _all_set(_all_set(mask.bits, side, 1) & fits, side, height)
     bits = mask.bits & ~(inner << (distance * (1 + height)))
-    return Boundary(bits, mask.first_column, bits.bit_count())
+    return MaskBits(bits, mask.first_column, bits.bit_count())
 
 
 def _all_set(bits: int, length: int, step: int) -> int:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from mask2former.evaluation.averages import ratio
 from mask2former.evaluation.confused import OTHER, most_confused
 from mask2former.evaluation.lettering import Lettering, letter
-from mask2former.evaluation.summary import Confusion, Curves
+from mask2former.evaluation.summary import IOU_50, IOU_75, Confusion, Curves
 
 NOT_SHOWN = "(not shown)"
 """Column of the predicted classes that the picture has no room for."""
@@ -32,13 +32,15 @@ DOTS_PER_INCH = 150
 MARGIN = 0.25
 """Inches around a picture, and between its parts."""
 
-IOU_50, IOU_75 = 0, 5
-"""Rows of `Curves`."""
 BLUE, LIGHT_BLUE, DARK, GRID = "#3182bd", "#9ecae1", "#1b2a41", "#e4e4e4"
 MOST_PANELS = 20
 PANELS_A_ROW = 5
 PANEL, MEAN_PANEL = 1.45, 4.3
-"""Sides in inches of a class's panel and of that of the mean."""
+"""Sides in inches of a class's panel, where there are many, and of that of the mean."""
+PANELS = ((1, 1, 4.3), (4, 2, 1.98), (9, 3, 1.45))
+"""(Up to so many classes, panels a row, side of one in inches); of more as above."""
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+"""Of AP50, AP75 and AP: each shows below the next where they coincide."""
 
 
 class _Plotted(NamedTuple):
@@ -213,24 +215,31 @@ def _draw_classes(
             f"the {half} best of {len(ranked)} classes": ranked[:half],
             f"the {half} worst of {len(ranked)} classes, worst last": ranked[-half:],
         }
+    a_row, side = next(
+        (panels[1:] for panels in PANELS if len(ranked) <= panels[0]), (PANELS_A_ROW, PANEL)
+    )
     left, top = MEAN_PANEL + 1.0, 0.0
     for heading, class_ids in parts.items():
         for i, class_id in enumerate(class_ids):
-            row, column = divmod(i, PANELS_A_ROW)
-            x, y = left + column * (PANEL + MARGIN), top + row * (PANEL + 0.45)
-            axes = _axes(figure, x, y, PANEL, PANEL)
+            row, column = divmod(i, a_row)
+            x, y = left + column * (side + MARGIN), top + row * (side + 0.45)
+            axes = _axes(figure, x, y, side, side)
             _draw_curves(axes, of_class[class_id], line_width=1.1)
             axes.tick_params(labelsize=7)
             title = f"{texts[class_id]}\nAP {of_class[class_id].mean():.1f}"
             axes.set_title(title, fontsize=7.5, pad=4, linespacing=1.1)
             if i == 0:
-                place = (0, 1 + 0.5 / PANEL)
+                place = (0, 1 + 0.5 / side)
                 axes.text(*place, heading, transform=axes.transAxes, fontsize=10, weight="bold")
             if column:
                 axes.tick_params(labelleft=False)
-            if i + PANELS_A_ROW < len(class_ids):
+            else:
+                axes.set_ylabel("precision, %", fontsize=7)
+            if i + a_row < len(class_ids):
                 axes.tick_params(labelbottom=False)
-        top += -(-len(class_ids) // PANELS_A_ROW) * (PANEL + 0.45) + 0.55
+            else:
+                axes.set_xlabel("recall, %", fontsize=7)
+        top += -(-len(class_ids) // a_row) * (side + 0.45) + 0.55
 
 
 def _draw_curves(axes: Axes, percents: Float64[np.ndarray, "10 101"], line_width: float) -> None:
@@ -241,10 +250,12 @@ def _draw_curves(axes: Axes, percents: Float64[np.ndarray, "10 101"], line_width
         (percents[IOU_75], BLUE, "AP75", "IoU 0.75"),
         (mean, DARK, "AP", "mean over IoU 0.50 to 0.95"),
     )
+    widths = (2.2 * line_width, 1.5 * line_width, line_width)
     axes.fill_between(recall, mean, color=DARK, alpha=0.08, linewidth=0)
-    for values, color, metric, meaning in lines:
+    for (values, color, metric, meaning), width, dashes in zip(lines, widths, DASHES, strict=True):
         label = f"{metric} {values.mean():.1f}: {meaning}"
-        axes.plot(recall, values, color=color, linewidth=line_width, label=label, clip_on=False)
+        style = {"color": color, "linewidth": width, "linestyle": dashes, "label": label}
+        axes.plot(recall, values, clip_on=False, **style)
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 50), yticks=range(0, 101, 50))
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

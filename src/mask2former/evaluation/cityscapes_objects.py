@@ -12,6 +12,7 @@ from mask2former.data.formats.cityscapes import OBJECTS_PER_LABEL
 from mask2former.evaluation.averages import percent, ratio, unique_names
 from mask2former.masks.id_maps import compact_ids
 from mask2former.masks.rle import run_lengths
+from mask2former.masks.runs import find_runs
 from mask2former.types import Classes, InstanceResult
 
 THRESHOLDS: Float64[np.ndarray, " t"] = np.arange(0.5, 1.0, 0.05)
@@ -230,8 +231,8 @@ def _shared_pixels(
 ) -> Int64[np.ndarray, "p columns"]:
     """Pixels of each mask by column, counted by runs: no mask is decoded."""
     pixels = columns.ravel(order="F")  # as masks run
-    starts = np.concatenate(([0], np.flatnonzero(pixels[1:] != pixels[:-1]) + 1))
-    stops = np.append(starts[1:], pixels.size)
+    starts, num_pixels = find_runs(pixels)
+    stops = starts + num_pixels
     column_of_run = pixels[starts].astype(np.int64)
     shared = np.zeros((len(rles), num_columns), np.int64)
     for row, rle in zip(shared, rles, strict=True):

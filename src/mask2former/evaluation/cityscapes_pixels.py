@@ -41,8 +41,6 @@ Source:
 """
 RIGHT_CLASS, RIGHT_CATEGORY = 2, 3
 """Columns of `CityscapesPixels.objects`."""
-RIGHT_CLASS, RIGHT_CATEGORY = 2, 3
-"""Columns of `CityscapesPixels.objects`."""
 
 
 class CityscapesPixels:

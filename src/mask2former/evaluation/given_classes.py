@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,26 @@ class Numbering:
     name: str
     class_ids: Mapping[int, int]
     """Class id by value."""
+    nothing: frozenset[int] = frozenset()
+    """Values of pixels in which nothing was predicted."""
     reason: str = ""
     """Why it is this one, where there are several; a sentence to tell."""
 
     def describe(self) -> str:
+        return f"{self.name} ({self.span()})"
+
+    def span(self) -> str:
+        """The values, as short as can be: `1 to 7`."""
         values = sorted(self.class_ids)
-        return f"{self.name}, {len(values)} values in {values[0]}..{values[-1]}"
+        first, last = values[0], values[-1]
+        if first == last:
+            return str(first)
+        has_gaps = len(values) < last - first + 1
+        return f"{len(values)} values from {first} to {last}" if has_gaps else f"{first} to {last}"
+
+    def unknown(self, values: Collection[int]) -> set[int]:
+        """Which of some values are no class and do not mean that nothing was predicted."""
+        return set(values) - self.class_ids.keys() - self.nothing
 
 
 def numberings(classes: Classes) -> list[Numbering]:
@@ -40,20 +54,38 @@ def numberings(classes: Classes) -> list[Numbering]:
     of its label PNGs; ADE20K: detectron2's PNGs, where both are the same).
     """
     count = range(len(classes))
+    by_category = classes.class_id_by_category()
+    # of benchmark data sets tools use several numberings, which 0 tells apart
+    nothing = nothing_of(by_category, may_be_zero=not _is_published(classes))
     candidates = [
-        Numbering("category ids", classes.class_id_by_category()),
-        Numbering("class ids", {i: i for i in count}),
+        Numbering("category ids", by_category, nothing),
+        Numbering("class ids", {i: i for i in count}, nothing_of(count)),
     ]
     if classes.names == class_table(SHIFTED).names:
-        candidates.append(Numbering("ADE20K's own values", {i + 1: i for i in count}))
+        own = {i + 1: i for i in count}
+        candidates.append(Numbering("ADE20K's own values", own, nothing_of(own)))
     tables = [candidate.class_ids for candidate in candidates]
     return [c for i, c in enumerate(candidates) if c.class_ids not in tables[:i]]
+
+
+def nothing_of(values: Collection[int], *, may_be_zero: bool = False) -> frozenset[int]:
+    """The values that mean that nothing was predicted: 255, and 0 where classes count from 1.
+
+    Args:
+        values: Of the classes.
+        may_be_zero: Whether 0 may mean it.
+    """
+    counts_from_1 = may_be_zero and min(values, default=0) == 1
+    return frozenset({255, 0} if counts_from_1 else {255}).difference(values)
 
 
 def choose_numbering(
     classes: Classes, values: Iterable[tuple[str, Collection[int]]], where: str
 ) -> Numbering:
     """The numbering that results use, told by the values that they have.
+
+    Values that mean that nothing was predicted fit; a numbering that needs no such goes before
+    one that does.
 
     Args:
         classes: Of the data set.
@@ -65,26 +97,28 @@ def choose_numbering(
         ValueError: No numbering has all values, or several have, of a data set for which tools use
             several.
     """
-    left = numberings(classes)
-    reason = ""
+    left = candidates = numberings(classes)
+    met: set[int] = set()
     for source, some in values:
         if len(left) == 1:
             break
-        kept = [numbering for numbering in left if numbering.class_ids.keys() >= set(some)]
+        met.update(some)
+        kept = [numbering for numbering in left if not numbering.unknown(some)]
         if not kept:
             raise ValueError(f"{source} has {_unknown(some, left)}; {MEND}")
-        if len(kept) < len(left):
-            others = [numbering for numbering in left if numbering not in kept]
-            reason = f", because {source} has {_unknown(some, others)}"
         left = kept
-    chosen = left[0]
-    if len(left) > 1:
+    left = _fewest_without(left, met)
+    if len(left) > 1 and _is_published(classes):
         fitting = " and as ".join(numbering.describe() for numbering in left)
-        if _is_published(classes):
-            raise ValueError(f"the values of {where} can be read as {fitting}; {MEND}")
-        reason = f", which the data set's own labels hold; they can also be read as {fitting}"
-    told = f"{where}: values are read as {chosen.describe()}{reason}." if reason else ""
-    return Numbering(chosen.name, chosen.class_ids, told)
+        raise ValueError(f"the values of {where} can be read as {fitting}; {MEND}")
+    chosen = left[0]
+    others = " and ".join(f"{c.name} would be {c.span()}" for c in candidates if c is not chosen)
+    told = (
+        f"{where}: values {_range(met - chosen.nothing)} are {chosen.name} ({others})"
+        if others
+        else ""
+    )
+    return replace(chosen, reason=told)
 
 
 MEND = (
@@ -144,7 +178,8 @@ def listed_classes(folder: Path, classes: Classes) -> tuple[Classes, Numbering] 
     class_ids = counted.class_id_by_category()
     values = zip(listed.names, own.category_ids, strict=True)
     by_value = {value: class_ids[category_id] for value, category_id in values}
-    return counted, Numbering(f"the values of {place / CLASS_LIST}", by_value)
+    name = f"the values of {place / CLASS_LIST}"
+    return counted, Numbering(name, by_value, nothing_of(by_value, may_be_zero=True))
 
 
 def classes_of_categories(categories: Any) -> Classes | None:
@@ -189,13 +224,23 @@ def agreed_classes(own: Classes | None, classes: Classes) -> Classes:
 
 
 def _unknown(values: Collection[int], candidates: Collection[Numbering]) -> str:
-    """Which values are none of each numbering."""
-    parts = []
-    for numbering in candidates:
-        wrong = sorted(set(values) - numbering.class_ids.keys())
-        kind = "value" if len(wrong) == 1 else "values"
-        parts.append(f"the {kind} {first_few(wrong)} outside {numbering.describe()}")
-    return " and ".join(parts)
+    """Which values are no class, by the numbering that knows most of them."""
+    wrong = min((sorted(c.unknown(values)) for c in candidates), key=len)
+    accepted = " or ".join(numbering.describe() for numbering in candidates)
+    if len(wrong) == 1:
+        return f"the value {wrong[0]}, which is no class: values are {accepted}"
+    return f"the values {first_few(wrong)}, which are no classes: values are {accepted}"
+
+
+def _fewest_without(candidates: list[Numbering], values: Collection[int]) -> list[Numbering]:
+    """The numberings in which the fewest values mean that nothing was predicted."""
+    counts = [len(candidate.nothing.intersection(values)) for candidate in candidates]
+    return [c for c, count in zip(candidates, counts, strict=True) if count == min(counts)]
+
+
+def _range(values: Collection[int]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _is_published(classes: Classes) -> bool:

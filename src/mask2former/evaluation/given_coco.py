@@ -12,8 +12,9 @@ from mask2former.data.annotations import Box
 from mask2former.data.dataset import Record
 from mask2former.data.formats.coco_masks import known_box
 from mask2former.data.formats.listing import first_few
-from mask2former.evaluation.given_images import GivenImages
+from mask2former.evaluation.given_images import GivenImages, name_of
 from mask2former.evaluation.given_json import iterate_list
+from mask2former.evaluation.results_reader import ResultsReader
 from mask2former.masks.polygons import Polygons, polygons_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area, rle_box
 from mask2former.tasks import Task
@@ -24,17 +25,17 @@ SMALLEST_POLYGON = 6
 NO_BOX = (math.nan,) * 4
 
 
-class GivenObjects:
+class GivenObjects(ResultsReader):
     """Reads a list of `{image_id, category_id, segmentation, score}`, with or without `bbox`.
 
     `segmentation` is a run-length encoding, compressed or not, or polygons. Areas are those of the
     masks, and so are boxes where the file has none, or only zeros. What else an object has is not
-    read, but for `file_name`: where it is there, it names the image. Images that nothing was found
-    in have no entry.
+    read, but for `file_name`: where it is there, it names the image, and `image_id` may be left
+    out. Images that nothing was found in have no entry; an empty list is of none that has.
     """
 
     tasks: tuple[Task, ...] = ("instance",)
-    notes: tuple[str, ...] = ()
+    may_lack_images = True
 
     def __init__(self, path: Path, classes: Classes) -> None:
         """Read the list, entry by entry; only what is scored stays in memory.
@@ -45,25 +46,20 @@ class GivenObjects:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is damaged or empty, or an entry is no object that was found.
+            ValueError: It is damaged, or an entry is no object that was found.
         """
         self.path = path
         self.classes = classes
         self.images = GivenImages(str(path))
         self._found: dict[str, _Objects] = {}
+        self._names: set[str] = set()
         class_ids = classes.class_id_by_category()
         unknown: dict[int, None] = {}
-        number = 0
         for number, entry in enumerate(iterate_list(path), start=1):
             try:
                 self._add(entry, class_ids, unknown)
             except ValueError as error:
                 raise ValueError(f"{path}: entry {number}{_image_of(entry)} {error}") from error
-        if number == 0:
-            raise ValueError(
-                f"{path} holds an empty list; a results file has an entry for every object that "
-                f"was found"
-            )
         if unknown:
             raise ValueError(
                 f"{path} has the category ids {first_few(sorted(unknown))}, which the data set "
@@ -86,17 +82,13 @@ class GivenObjects:
         for position, i in enumerate(order):
             try:
                 rle = objects.rle(i, height, width)
-            except (ValueError, IndexError) as error:  # IndexError: counts that end in a number
+            except ValueError as error:
                 raise ValueError(f"{self.path}: object {i + 1} of {entry}: {error}") from error
             rles.append(rle)
             score, class_id = objects.scores[i], objects.class_ids[i]
             box = objects.box(i) or rle_box(rle)
             segments.append(Segment(position, class_id, score, rle_area(rle), box))
         return {"instance": InstanceResult(height, width, rles, segments)}
-
-    def unused(self) -> list[str]:
-        """Images of the file that were never asked for."""
-        return self.images.unused()
 
     def _add(self, entry: Any, class_ids: Mapping[int, int], unknown: dict[int, None]) -> None:
         _check_keys(entry)
@@ -112,12 +104,22 @@ class GivenObjects:
             return
         file_name = entry.get("file_name")
         file_name = file_name if isinstance(file_name, str) and file_name else None
-        image = self.images.add_id(image_id_of(entry), file_name)
+        if entry.get("image_id") is None and file_name is not None:
+            image = self._add_name(file_name)
+        else:
+            image = self.images.add_id(image_id_of(entry), file_name)
         objects = self._found.get(image)
         if objects is None:
             objects = self._found[image] = _Objects()
         box = known_box(entry.get("bbox"))
         objects.add(class_id, float(score), entry["segmentation"], box)
+
+    def _add_name(self, file_name: str) -> str:
+        name = name_of(file_name)
+        if name not in self._names:
+            self._names.add(name)
+            self.images.add_name(name)
+        return name
 
 
 class _Objects:
@@ -171,7 +173,7 @@ def image_id_of(entry: Mapping[str, Any]) -> int | str:
     Raises:
         ValueError: It is neither a whole number nor a text.
     """
-    image_id = entry["image_id"]
+    image_id = entry.get("image_id")
     if isinstance(image_id, float) and image_id.is_integer():
         return int(image_id)
     if isinstance(image_id, bool) or not isinstance(image_id, int | str):
@@ -189,23 +191,33 @@ def _check_keys(entry: Any) -> None:
         )
     if "segmentation" not in entry:
         raise ValueError("has no 'segmentation'; masks are scored, boxes alone are not enough")
-    for key in ("image_id", "category_id"):
-        if key not in entry:
-            raise ValueError(f"has no {key!r}; results have image_id, category_id and score")
+    if "image_id" not in entry and "file_name" not in entry:
+        raise ValueError(
+            "has no 'image_id' and no 'file_name'; results have one of them, category_id and score"
+        )
+    if "category_id" not in entry:
+        raise ValueError("has no 'category_id'; results have image_id, category_id and score")
 
 
 def _image_of(entry: Any) -> str:
-    known = isinstance(entry, dict) and "image_id" in entry
-    return f" (image id {entry['image_id']!r})" if known else ""
+    if not isinstance(entry, dict):
+        return ""
+    names = {"image id": entry.get("image_id"), "image": entry.get("file_name")}
+    return next((f" ({kind} {name!r})" for kind, name in names.items() if name is not None), "")
 
 
 def _read_rle(segmentation: Any) -> tuple[tuple[int, int], bytes]:
     """(height, width) in pixels and compressed counts."""
+    if segmentation is None:
+        raise ValueError("has the segmentation null; give its mask, or leave the object out")
     try:
         height, width = (int(length) for length in segmentation["size"])
         counts = segmentation["counts"]
         if isinstance(counts, str):
             return (height, width), counts.encode("ascii")
+        negative = [run for run in counts if run < 0]
+        if negative:
+            raise ValueError(f"has a run of {negative[0]} pixels in its mask; runs are 0 or more")
         rle = canonical_rle({"size": (height, width), "counts": list(counts)}, height, width)
     except (TypeError, KeyError, UnicodeEncodeError, OverflowError) as error:
         raise ValueError(

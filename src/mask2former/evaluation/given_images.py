@@ -158,6 +158,12 @@ def _nearest(names: list[str], record: Record) -> list[str]:
     return [name for name, count in zip(names, shared, strict=True) if count == max(shared)]
 
 
+def name_of(file_name: str) -> str:
+    """The path of a file of any system, with `/` and without its suffix."""
+    folder = file_name.replace("\\", "/").rpartition("/")[0]
+    return f"{folder}/{stem(file_name)}" if folder else stem(file_name)
+
+
 def as_number(image_id: int | str) -> int | str:
     """The number that a text is, written as numbers are; other texts stay."""
     is_number = isinstance(image_id, str) and CANONICAL.fullmatch(image_id)

@@ -1,6 +1,7 @@
 """Long lists in JSON files, read entry by entry, however large the file is."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ CHUNK = 1 << 20
 LONGEST_ENTRY = 1 << 26
 """Characters of one entry; more of what cannot be parsed is damaged."""
 BLANKS = " \t\r\n"
+GZIP = b"\x1f\x8b"
 
 
 def iterate_list(path: Path) -> Iterator[Any]:
@@ -45,7 +47,25 @@ def first_character(path: Path) -> str:
         FileNotFoundError: There is no such file.
         ValueError: It is no text.
     """
+    with path.open("rb") as file:
+        if file.read(len(GZIP)) == GZIP:
+            raise ValueError(f"{path} is compressed by gzip; unpack it first: gunzip -k {path}")
     return _Text(path).skip()
+
+
+def describe_object(path: Path) -> str:
+    """What a file with an object instead of a list is, told by its beginning, and what to do."""
+    text = next(_chunks(path), "").lstrip(BLANKS)
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        end = len(text)
+    if text[end:].lstrip(BLANKS).startswith("{"):
+        return "an object on each line; put all of them in one list [{...}, {...}]"
+    wrapped = re.match(r'\{\s*"(results|predictions|detections|annotations)"\s*:\s*\[', text)
+    if wrapped:
+        return f'an object {{"{wrapped[1]}": [...]}}; write the list alone'
+    return "an object {...}, such as an annotation file; what was annotated is no result"
 
 
 class _Text:

@@ -17,6 +17,7 @@ from mask2former.data.images import read_panoptic_ids
 from mask2former.evaluation.given_classes import agreed_classes, classes_of_categories
 from mask2former.evaluation.given_coco import image_id_of
 from mask2former.evaluation.given_images import GivenImages, stem
+from mask2former.evaluation.results_reader import ResultsReader
 from mask2former.masks.id_maps import MAX_ID, compact_ids
 from mask2former.tasks import Task
 from mask2former.types import Classes, PanopticResult, Segment
@@ -37,7 +38,7 @@ class GivenImage(NamedTuple):
     segments: tuple[GivenSegment, ...]
 
 
-class GivenPanoptic:
+class GivenPanoptic(ResultsReader):
     """Reads `{"annotations": [{image_id, file_name, segments_info: [{id, category_id}]}]}`.
 
     The PNGs lie in a folder of the file's name beside it, in `panoptic/`, or beside the file.
@@ -45,7 +46,6 @@ class GivenPanoptic:
     """
 
     tasks: tuple[Task, ...] = ("panoptic",)
-    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, classes: Classes) -> None:
         """Read the list; the PNGs are read when they are asked for.
@@ -69,9 +69,10 @@ class GivenPanoptic:
             )
         self.classes = agreed_classes(classes_of_categories(content.get("categories")), classes)
         class_ids = self.classes.class_id_by_category()
+        self.are_annotations = "categories" in content and not _has_score(annotations)
         names = _image_names(content.get("images"))
         self._entries: dict[str, GivenImage] = {}
-        folders = [path.with_suffix(""), path.parent / "panoptic", path.parent]
+        folders = list(dict.fromkeys([path.with_suffix(""), path.parent / "panoptic", path.parent]))
         for number, annotation in enumerate(annotations, start=1):
             try:
                 self._add(annotation, names, class_ids, folders)
@@ -94,10 +95,6 @@ class GivenPanoptic:
             )
         segments = _measure(ids, entry, self.path)
         return {"panoptic": PanopticResult(torch.from_numpy(ids.astype(np.int64)), segments)}
-
-    def unused(self) -> list[str]:
-        """Images of the file that were never asked for."""
-        return self.images.unused()
 
     def _add(
         self,
@@ -130,6 +127,16 @@ class GivenPanoptic:
         self._entries[image] = GivenImage(png, segments)
 
 
+def _has_score(annotations: Sequence[Any]) -> bool:
+    """Whether a segment has one, as those of models often have, and annotations never."""
+    return any(
+        isinstance(segment, dict) and "score" in segment
+        for annotation in annotations
+        if isinstance(annotation, dict) and isinstance(annotation.get("segments_info"), list)
+        for segment in annotation["segments_info"]
+    )
+
+
 def _image_names(images: Any) -> dict[int | str, str]:
     """File name by image id, where the file has a list of images."""
     entries = images if isinstance(images, list) else []
@@ -156,7 +163,8 @@ def _read_segments(
         if type(category_id) is not int or category_id not in class_ids:
             raise ValueError(
                 f"has segment {segment_id} of category {category_id!r}, which the data set lacks; "
-                f"it has {first_few(sorted(class_ids))}"
+                f"it has {first_few(sorted(class_ids))}: number the results by these, or give the "
+                f"data set that they are of"
             )
         if segment_id in segments:
             raise ValueError(f"lists segment {segment_id} twice; list each once")

@@ -11,15 +11,15 @@ from mask2former.evaluation.predictions_file import (
     offsets_by_image,
     read_image_at,
     read_predictions,
+    whole_length,
 )
+from mask2former.evaluation.results_reader import ResultsReader
 from mask2former.tasks import Task
 from mask2former.types import InstanceResult, PanopticResult, Result
 
 
-class GivenPredictions:
+class GivenPredictions(ResultsReader):
     """Reads predictions files of one evaluation, one for each of its processes."""
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Find the images; their results are read when they are asked for.
@@ -71,9 +71,11 @@ class GivenPredictions:
             )
         return results
 
-    def unused(self) -> list[str]:
-        """Images that were never asked for."""
-        return self.images.unused()
+
+def count_kept(folder: Path) -> int:
+    """How many images an evaluation has kept predictions of in a folder."""
+    files = (path for path in folder.glob("predictions-*.jsonl") if whole_length(path))
+    return len({image_id for path in files for image_id in offsets_by_image(path)})
 
 
 def size_of(result: Result) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Classes per pixel that were predicted elsewhere: PNGs, or detectron2's list of masks."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int64
+from PIL import Image
 
 from mask2former.data.dataset import Record
 from mask2former.data.formats.listing import PNG, files_below, first_few
@@ -17,8 +19,9 @@ from mask2former.evaluation.given_classes import (
     choose_numbering,
     listed_classes,
 )
-from mask2former.evaluation.given_images import GivenImages, stem
+from mask2former.evaluation.given_images import GivenImages, name_of
 from mask2former.evaluation.given_json import iterate_list
+from mask2former.evaluation.results_reader import ResultsReader
 from mask2former.masks.rle import canonical_rle, decode_rle
 from mask2former.tasks import Task
 from mask2former.types import Classes, SemanticResult
@@ -26,13 +29,14 @@ from mask2former.types import Classes, SemanticResult
 NO_CLASS = -1
 
 
-class GivenMaps:
+class GivenMaps(ResultsReader):
     """Reads PNGs with one channel, named as the images are; in the folder or below.
 
     Values are explained by `classes.json` in the folder or beside it, which our own results have.
     Without it they are category ids of the data set, or one of the other numberings that tools use
-    (`given_classes.numberings`): which one is told by the values, and noted. Values that no class
-    has are refused, 255 like others: a result has a class everywhere.
+    (`given_classes.numberings`): which one is told by the values, and noted. Pixels of 255, and of
+    0 where classes count from 1, have nothing predicted: they are wrong wherever a class is true,
+    and a note counts them. Other values that no class has are refused.
     """
 
     tasks: tuple[Task, ...] = ("semantic",)
@@ -56,10 +60,13 @@ class GivenMaps:
             self._paths[self.images.add_name(name)] = path
         if not self._paths:
             raise ValueError(f"no PNG lies in {folder}; give the folder of the results")
+        _check_grey(next(iter(self._paths.values())), folder)
         self.classes, numbering = self._read_numbering(classes)
-        self.notes: tuple[str, ...] = (numbering.reason,) if numbering.reason else ()
+        self._told = (numbering.reason,) if numbering.reason else ()
+        self.notes = self._told
         self._numbering = numbering
-        self._table = _table(numbering)
+        self._table = _table(numbering, len(self.classes))
+        self._without_class = Counter[int]()
 
     def find(self, record: Record, height: int, width: int) -> Mapping[Task, SemanticResult]:
         """The map of an image.
@@ -80,16 +87,28 @@ class GivenMaps:
         labels = np.where(is_known, self._table[np.where(is_known, values, 0)], NO_CLASS)
         if (labels == NO_CLASS).any():
             wrong = np.unique(values[labels == NO_CLASS]).tolist()
-            told = f" ({self._numbering.reason})" if self._numbering.reason else ""
             raise ValueError(
                 f"{path} has value {first_few(wrong)}, which is no class: values are "
-                f"{self._numbering.describe()}{told}; {MEND}"
+                f"{self._numbering.describe()}; {MEND}"
             )
+        self._count_nothing(values[labels == len(self.classes)])
         return {"semantic": SemanticResult(torch.from_numpy(labels))}
 
-    def unused(self) -> list[str]:
-        """PNGs that were never asked for."""
-        return self.images.unused()
+    def _count_nothing(self, values: Int64[np.ndarray, " pixels"]) -> None:
+        """Note how many pixels have nothing predicted."""
+        if not len(values):
+            return
+        self._without_class.update(dict(enumerate(np.bincount(values).tolist())))
+        counts = {value: count for value, count in self._without_class.items() if count}
+        parts = [
+            f"{count:,} {'pixel has' if count == 1 else 'pixels have'} the value {value}"
+            for value, count in counts.items()
+        ]
+        self.notes = (
+            *self._told,
+            f"{self.folder}: {' and '.join(parts)}, which is no class: wrong wherever a class "
+            f"is true",
+        )
 
     def _read_numbering(self, classes: Classes) -> tuple[Classes, Numbering]:
         listed = listed_classes(self.folder, classes)
@@ -99,10 +118,13 @@ class GivenMaps:
 
     def _values(self) -> Iterator[tuple[str, list[int]]]:
         for path in self._paths.values():
-            yield str(path), np.unique(read_label_map(path)).tolist()
+            values = read_label_map(path).ravel()
+            counts = np.bincount(values) if values.min(initial=0) >= 0 else None
+            found = np.unique(values) if counts is None else np.flatnonzero(counts)
+            yield str(path), found.tolist()
 
 
-class GivenMasks:
+class GivenMasks(ResultsReader):
     """Reads a list of `{file_name, category_id, segmentation}`, one mask a class of an image.
 
     `file_name` is the path of the image where the results were made. Together the masks of an
@@ -135,18 +157,17 @@ class GivenMasks:
             file_name, value, rle = _read_mask(entry, f"{path}: entry {number}")
             by_file.setdefault(file_name, []).append((value, rle))
         for file_name, masks in by_file.items():
-            folder = file_name.replace("\\", "/").rpartition("/")[0]
-            name = f"{folder}/{stem(file_name)}" if folder else stem(file_name)
-            self._masks.setdefault(self.images.add_name(name), []).extend(masks)
+            self._masks.setdefault(self.images.add_name(name_of(file_name)), []).extend(masks)
         found = {value for masks in self._masks.values() for value, _ in masks}
         self._numbering = choose_numbering(classes, [(str(path), found)], str(path))
         if not found <= self._numbering.class_ids.keys():
             wrong = first_few(sorted(found - self._numbering.class_ids.keys()))
             raise ValueError(
                 f"{path} has the category ids {wrong}, which the data set lacks; it has "
-                f"{self._numbering.describe()}"
+                f"{self._numbering.describe()}: number the results by these, or give the data set "
+                f"that they are of"
             )
-        self.notes: tuple[str, ...] = (self._numbering.reason,) if self._numbering.reason else ()
+        self.notes = (self._numbering.reason,) if self._numbering.reason else ()
 
     def find(self, record: Record, height: int, width: int) -> Mapping[Task, SemanticResult]:
         """The map of an image.
@@ -161,7 +182,7 @@ class GivenMasks:
         for value, rle in self._masks[entry]:
             try:
                 mask = decode_rle(canonical_rle(rle, height, width))
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise ValueError(f"{where}, category {value}: {error}") from error
             _paint(labels, mask, self._numbering.class_ids[value], where)
         if (labels == NO_CLASS).any():
@@ -171,14 +192,26 @@ class GivenMasks:
             )
         return {"semantic": SemanticResult(torch.from_numpy(labels))}
 
-    def unused(self) -> list[str]:
-        """Images of the file that were never asked for."""
-        return self.images.unused()
+
+def _check_grey(path: Path, folder: Path) -> None:
+    """Refuse PNGs in colour, as panoptic ones are."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+    except (OSError, SyntaxError):  # damaged: told where it is read
+        return
+    if mode in ("RGB", "RGBA"):
+        raise ValueError(
+            f"{path} has colours, as panoptic PNGs have, whose segments are listed in a JSON file: "
+            f"give that file (panoptic.json) instead of {folder}; a class per pixel is a number, "
+            f"in a PNG of one channel"
+        )
 
 
-def _table(numbering: Numbering) -> Int64[np.ndarray, " values"]:
-    """Class id by value."""
-    table = np.full(max(numbering.class_ids) + 1, NO_CLASS, np.int64)
+def _table(numbering: Numbering, num_classes: int) -> Int64[np.ndarray, " values"]:
+    """Class id by value; the number of classes where nothing was predicted."""
+    table = np.full(max(*numbering.class_ids, *numbering.nothing, 0) + 1, NO_CLASS, np.int64)
+    table[list(numbering.nothing)] = num_classes
     table[list(numbering.class_ids)] = list(numbering.class_ids.values())
     return table
 

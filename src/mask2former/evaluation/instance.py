@@ -1,6 +1,6 @@
 """Average precision and recall of instances, as COCO defines them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,15 @@ from mask2former.evaluation.matching import (
     Overlap,
     match_image,
 )
-from mask2former.evaluation.summary import Curves
+from mask2former.evaluation.summary import IOU_50, IOU_75, Curves
 from mask2former.types import Classes, InstanceResult
-
-IOU_50, IOU_75 = 0, 5
-"""Positions in `matching.THRESHOLDS`."""
 
 
 class InstanceMetrics:
     """Matches detections image by image, and keeps some thirty bytes of each.
 
     Only the things among the classes take part. Whatever way the images are divided among
-    processes, the numbers are the same to the last bit.
+    processes, the metrics of the same predictions are the same to the last bit.
     """
 
     def __init__(self, classes: Classes, boundary: bool = True) -> None:
@@ -39,6 +36,8 @@ class InstanceMetrics:
         self.classes = classes
         self.boundary = boundary
         self.images: dict[int | str, ImageMatches] = {}
+        self._accumulated: Accumulated | None = None
+        """Of all images until now; none until it is asked for."""
 
     def update(
         self, image_id: int | str, result: InstanceResult, truth: Sequence[TrueObject]
@@ -47,14 +46,15 @@ class InstanceMetrics:
 
         Args:
             image_id: As in the data set; among equal scores of several images the lower id is
-                first, as in COCOeval. An image that comes twice (padded batches of several
-                processes) counts once.
+                first, as in COCOeval.
             result: The prediction, in any order. Boxes are those of its segments.
             truth: All objects of the image, crowds among them.
 
         Raises:
-            ValueError: The ground truth has another size than the prediction.
+            ValueError: The ground truth has another size than the prediction, or the image was
+                counted already.
         """
+        self._check_new([image_id])
         for item in truth:
             if list(item.rle["size"]) != [result.height, result.width]:
                 raise ValueError(
@@ -64,10 +64,17 @@ class InstanceMetrics:
                 )
         is_thing = np.array(self.classes.is_thing, bool)
         self.images[image_id] = match_image(result, truth, is_thing, boundary=self.boundary)
+        self._accumulated = None
 
     def merge(self, other: "InstanceMetrics") -> None:
-        """Add what another process matched."""
+        """Add what another process matched, on other images.
+
+        Raises:
+            ValueError: Both have matched one image.
+        """
+        self._check_new(other.images)
         self.images.update(other.images)
+        self._accumulated = None
 
     def compute(self) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """The metrics in percent, of all things and of each; NaN where nothing defines one.
@@ -79,7 +86,7 @@ class InstanceMetrics:
             pycocotools `COCOeval`, with its thresholds, area ranges and 1, 10, 100 detections;
             boundary AP as Boundary IoU (Cheng et al., 2021) defines it for COCO.
         """
-        precision, recall = self._accumulated()
+        precision, recall = self._accumulate()
         masks, boxes = precision[Overlap.MASK.lanes()], precision[Overlap.BOX.lanes()]
         boundaries = precision[Overlap.BOUNDARY.lanes()]
         metrics = {
@@ -109,7 +116,7 @@ class InstanceMetrics:
 
     def curves(self) -> Curves:
         """Precision by IoU threshold and recall, of each thing that has true objects."""
-        masks = self._accumulated().precision[Overlap.MASK.lanes()]
+        masks = self._accumulate().precision[Overlap.MASK.lanes()]
         names = unique_names(self.classes)
         return {
             names[class_id]: masks[..., k]
@@ -117,13 +124,23 @@ class InstanceMetrics:
             if not np.isnan(masks[0, 0, k])
         }
 
-    def _accumulated(self) -> Accumulated:
-        in_order = [
-            self.images[i] for i in sorted(self.images, key=lambda id_: (isinstance(id_, str), id_))
-        ]
-        detections = np.frombuffer(b"".join(image.detections for image in in_order), DETECTION)
-        objects = np.frombuffer(b"".join(image.true_objects for image in in_order), TRUE_OBJECT)
-        return accumulate(detections, objects, self._thing_ids())
+    def _accumulate(self) -> Accumulated:
+        """Once for the metrics and the curves, which takes seconds of large data sets."""
+        if self._accumulated is None:
+            in_order = sorted(self.images, key=lambda id_: (isinstance(id_, str), id_))
+            matches = [self.images[image_id] for image_id in in_order]
+            detections = np.frombuffer(b"".join(m.detections for m in matches), DETECTION)
+            objects = np.frombuffer(b"".join(m.true_objects for m in matches), TRUE_OBJECT)
+            self._accumulated = accumulate(detections, objects, self._thing_ids())
+        return self._accumulated
+
+    def _check_new(self, image_ids: Iterable[int | str]) -> None:
+        repeated = [image_id for image_id in image_ids if image_id in self.images]
+        if repeated:
+            raise ValueError(
+                f"image {repeated[0]!r} was counted already, as one of {len(self.images)}; count "
+                f"each image once, under an id of its own"
+            )
 
     def _thing_ids(self) -> list[int]:
         """By category id, as COCOeval has them: the last digit of a mean depends on the order."""

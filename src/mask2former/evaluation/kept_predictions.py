@@ -3,10 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from mask2former.data.sources import FileSlice
 from mask2former.distributed import broadcast, is_main, rank, world_size
 from mask2former.evaluation.predictions_file import (
     PredictionsFile,
@@ -22,12 +27,15 @@ from mask2former.inference.segmenter import Segmenter
 from mask2former.tasks import Task
 from mask2former.types import Classes, Result
 
-SAMPLED = 64
-"""Values of each tensor that tell one model from another; training changes all of them."""
+CHUNK = 1 << 24
+"""Values of a tensor that are brought from the device at a time."""
 
 
 class KeptPredictions:
-    """A file for each process, in one folder; use it with `with`."""
+    """A file for each process, in one folder; use it with `with`.
+
+    Nobody waits for the others to have read: files only grow, so every line stays in its place.
+    """
 
     def __init__(self, folder: Path, classes: Classes, fingerprint: Mapping[str, Any]) -> None:
         """Say whose predictions they are.
@@ -59,7 +67,6 @@ class KeptPredictions:
         for image_id in list(found)[rank() :: world_size()]:
             path, offset = found[image_id]
             scores.update(read_image_at(path, offset), images.truth(positions[image_id]))
-        broadcast(None)  # nobody writes before all have read
         return frozenset(positions[image_id] for image_id in found)
 
     def _find(self) -> dict[int | str, tuple[Path, int]]:
@@ -90,18 +97,17 @@ class KeptPredictions:
 
 
 def identity(segmenter: Segmenter, images: ScoredImages) -> dict[str, Any]:
-    """What predictions depend on: the model's numbers, how it sees images, and which images."""
-    model = hashlib.sha256()
-    for name, tensor in segmenter.model.state_dict().items():
-        values = tensor.detach().flatten()[:SAMPLED].float().cpu().numpy()
-        model.update(f"{name} {tuple(tensor.shape)}".encode() + values.tobytes())
-    of_all = hashlib.sha256()
-    for record in images.main.records:
-        of_all.update(f"{type(record.image_id).__name__} {record.image_id}\n".encode())
+    """What predictions depend on: all of the model's numbers, how it sees images, and which images.
+
+    Of an image its name, and the size and time of change of the file that it lies in.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
     return {
-        "model": model.hexdigest(),
-        "images": of_all.hexdigest(),
-        "data": str(images.main.folder),
+        "model": _hash_of_model(segmenter.model.state_dict()),
+        "images": _hash_of_images(images),
+        "data": str(images.main.folder.resolve()),
         "split": images.main.split,
         "task": images.task,
         "short_side": segmenter.short_side,
@@ -111,3 +117,29 @@ def identity(segmenter: Segmenter, images: ScoredImages) -> dict[str, Any]:
         "max_instances": segmenter.max_instances,
         "tta": None if segmenter.tta is None else asdict(segmenter.tta),
     }
+
+
+def _hash_of_model(tensors: Mapping[str, Tensor]) -> str:
+    model = hashlib.sha256()
+    for name, tensor in tensors.items():
+        model.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        for values in tensor.detach().flatten().split(CHUNK):
+            model.update(values.cpu().view(torch.uint8).numpy().data)
+    return model.hexdigest()
+
+
+def _hash_of_images(images: ScoredImages) -> str:
+    of_all = hashlib.sha256()
+    stamp = lru_cache(maxsize=None)(_stamp)  # thousands of images lie in one shard
+    for record in images.main.records:
+        image_id, image = record.image_id, record.image
+        place = (image.offset, image.length) if isinstance(image, FileSlice) else ()
+        path = image.path if isinstance(image, FileSlice) else image
+        stamped = stamp(path) if isinstance(path, Path) else ()
+        of_all.update(f"{image_id!r} {image.name} {place} {stamped}\n".encode())
+    return of_all.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -40,7 +40,7 @@ def load_ahead(
     Args:
         images: Of a data set.
         indices: Which, and in which order.
-        tasks: What is scored.
+        tasks: Whose truth is made ready, such as `Scores.prepared`.
         clock: Measures the time that was spent waiting, as `loading`.
         progress: Show a bar on standard error.
 

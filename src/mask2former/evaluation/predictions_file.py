@@ -7,12 +7,14 @@ does not count.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from mask2former.evaluation.results_as_json import decode_result, encode_result
+from mask2former.evaluation.sole_writer import sole_writer
 from mask2former.files import naming
 from mask2former.tasks import Task
 from mask2former.types import Classes, Result
@@ -20,6 +22,11 @@ from mask2former.types import Classes, Result
 FORMAT = "mask2former predictions"
 VERSION = 1
 START = b'{"image_id": '
+HASHED = {
+    "fingerprint.model": "another model: its weights are not the same",
+    "fingerprint.images": "other images, or of these before they were changed",
+}
+"""What another hash of a fingerprint means."""
 LONGEST_ID = 4096
 """Bytes; so much of a line is looked at to find which image it is of."""
 
@@ -49,22 +56,29 @@ class PredictionsFile:
         self.path = path
         self.header = Header(classes, json.loads(json.dumps(fingerprint)))
         self._file: BinaryIO | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> "PredictionsFile":
         """Open the file, made with its header if need be, and cut off a torn last line.
 
+        Until it is closed nobody else can open it to write.
+
         Raises:
-            ValueError: There is a file of other predictions, or no predictions file.
+            ValueError: There is a file of other predictions, or no predictions file, or another
+                evaluation is writing to it.
         """
-        with naming(self.path):
+        with naming(self.path), ExitStack() as held:
+            # unbuffered: what failed to be written is not tried again when the file is closed
+            file = held.enter_context(self.path.open("ab", buffering=0))
+            held.enter_context(sole_writer(file, self.path))
             length = whole_length(self.path)
             if length:
                 check_header(self.path, self.header)
-            # unbuffered: what failed to be written is not tried again when the file is closed
-            self._file = self.path.open("ab", buffering=0)
-            self._file.truncate(length)
+            file.truncate(length)
+            self._file = file
             if not length:
                 self._write(_header_line(self.header))
+            self._held = held.pop_all()
         return self
 
     def __exit__(
@@ -73,9 +87,8 @@ class PredictionsFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file = None
+        self._held.close()
 
     def append(self, image_id: int | str, results: Mapping[Task, Result]) -> None:
         """Add an image; when this returns the system has it all.
@@ -124,14 +137,14 @@ def check_header(path: Path, header: Header) -> None:
         there, now = found.get(name, missing), wanted.get(name, missing)
         if there != now:
             told = ("nothing" if value is missing else repr(value) for value in (there, now))
+            other = HASHED.get(name) or f"something else: {name} is {' there and '.join(told)} now"
             raise ValueError(
-                f"{path} holds predictions of something else: {name} is {' there and '.join(told)} "
-                f"now; give another folder, or delete the file"
+                f"{path} holds predictions of {other}; give another folder, or delete the file"
             )
 
 
 def iterate(path: Path) -> Iterator[tuple[int | str, dict[Task, Result]]]:
-    """Image id and results of every image, one at a time.
+    """Image id and results of every image, one at a time; of one that comes again, the first.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -139,17 +152,20 @@ def iterate(path: Path) -> Iterator[tuple[int | str, dict[Task, Result]]]:
     """
     with path.open("rb") as file:
         _read_header(file, path)
+        seen: set[int | str] = set()
         for number, line in enumerate(file, start=2):
-            if line.endswith(b"\n"):
-                yield _decode(line, f"line {number} of {path}")
+            where = f"line {number} of {path}"
+            if line.endswith(b"\n") and (image_id := _image_id(line, where)) not in seen:
+                seen.add(image_id)
+                yield image_id, _decode(line, image_id, where)
 
 
 def offsets_by_image(path: Path) -> dict[int | str, int]:
-    """Where the line of each image begins, in bytes, for `read_image_at`.
+    """Where the first line of each image begins, in bytes, for `read_image_at`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no predictions file, a line is damaged, or an image occurs twice.
+        ValueError: It is no predictions file, or a line is damaged.
     """
     offsets: dict[int | str, int] = {}
     with path.open("rb") as file:
@@ -158,11 +174,7 @@ def offsets_by_image(path: Path) -> dict[int | str, int]:
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):
                 break
-            where = f"line {number} of {path}"
-            image_id = _image_id(line, where)
-            if image_id in offsets:
-                raise ValueError(f"{where} is for image {image_id!r} again; keep one of its lines")
-            offsets[image_id] = offset
+            offsets.setdefault(_image_id(line, f"line {number} of {path}"), offset)
             offset += len(line)
     return offsets
 
@@ -179,7 +191,8 @@ def read_image_at(path: Path, offset: int) -> dict[Task, Result]:
     """
     with path.open("rb") as file:
         file.seek(offset)
-        return _decode(file.readline(), f"the line at byte {offset} of {path}")[1]
+        line, where = file.readline(), f"the line at byte {offset} of {path}"
+    return _decode(line, _image_id(line, where), where)
 
 
 def whole_length(path: Path) -> int:
@@ -235,11 +248,10 @@ def _image_id(line: bytes, where: str) -> int | str:
     raise ValueError(f"{where} is damaged: no image id is where it should be; delete the line")
 
 
-def _decode(line: bytes, where: str) -> tuple[int | str, dict[Task, Result]]:
-    image_id = _image_id(line, where)
+def _decode(line: bytes, image_id: int | str, where: str) -> dict[Task, Result]:
     try:
         encoded = json.loads(line)["results"]
-        return image_id, {task: decode_result(task, content) for task, content in encoded.items()}
+        return {task: decode_result(task, content) for task, content in encoded.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{where} (image {image_id!r}) is damaged ({type(error).__name__}: {error}); delete "

@@ -13,7 +13,7 @@ import numpy as np
 
 from mask2former.evaluation.confused import OTHER
 from mask2former.evaluation.evaluate import Evaluation
-from mask2former.evaluation.summary import Confusion, Curves
+from mask2former.evaluation.summary import IOU_THRESHOLDS, Confusion, Curves
 from mask2former.files import replacing, usable_folder
 
 Rows: TypeAlias = Iterator[Sequence[Any]]
@@ -33,9 +33,7 @@ ALL_FILES = (
     PRECISION_RECALL_PICTURE,
 )
 DRAWN_WITH = "matplotlib"
-"""Comes with the extra `train` alone, and is imported when a picture is drawn."""
-IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-"""Rows of `Curves`."""
+"""Comes with the extras `eval` and `train`, and is imported when a picture is drawn."""
 DECIMALS = 4
 """Of precision in percent."""
 
@@ -82,7 +80,7 @@ def write_report(folder: Path, evaluation: Evaluation) -> ReportFiles:
     if pictures and importlib.util.find_spec(DRAWN_WITH) is None:
         notes = (
             f"{' and '.join(pictures)} not drawn, because {DRAWN_WITH} is not installed; run "
-            f"pip install 'mask2former[train]', then the same command again",
+            f"pip install 'mask2former[eval]', then the same command again",
         )
         files = {name: write for name, write in files.items() if name not in pictures}
     for name in sorted(files, key=pictures.__contains__):  # tables first
@@ -154,13 +152,13 @@ def _value_rows(kind: str, values: dict[str, dict[str, float]]) -> Rows:
 def _confusion_rows(confusion: Confusion) -> Rows:
     has_other = bool(confusion.pixels[-1].any())
     predicted = (*confusion.names, OTHER) if has_other else confusion.names
-    yield "true class / predicted class", *predicted
+    yield "pixels: true class / predicted class", *predicted
     for name, counts in zip(confusion.names, confusion.pixels.T, strict=True):
         yield name, *counts[: len(predicted)].tolist()
 
 
 def _curve_rows(curves: Curves) -> Rows:
-    yield "class", "IoU", *range(101)
+    yield "class", "IoU", *(f"precision at recall {recall} %" for recall in range(101))
     for name, curve in curves.items():
         for threshold, precision in zip(IOU_THRESHOLDS, 100 * curve, strict=True):
             cells = (_cell(value) for value in np.round(precision, DECIMALS).tolist())

@@ -5,21 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from mask2former.config import NO_DATA
-from mask2former.data.dataset import Dataset
-from mask2former.data.derive import for_task
 from mask2former.data.formats.format import WHOLE
 from mask2former.data.formats.splits import means
 from mask2former.data.merging import tell_unshared
 from mask2former.data.open import DataFolder
-from mask2former.evaluation.truth import (
-    ScoredImages,
-    merge_scored,
-    scored_images,
-    with_objects,
-)
+from mask2former.evaluation.objects_beside import find_objects
+from mask2former.evaluation.truth import ScoredImages, merge_scored, scored_images
 from mask2former.fractions import Fractions
 from mask2former.inference.segmenter import TrainedOn
 from mask2former.tasks import Task
+
+VISIBLE_OBJECTS = "objects are compared with what is visible of them"
 
 
 def open_scored_data(
@@ -97,8 +93,9 @@ def open_scored(
 ) -> ScoredImages:
     """One split of a folder, with all that scoring a task needs.
 
-    COCO's panoptic results are scored by the objects of `instances_*.json` where that file lies in
-    the same folder, as published: in the panoptic annotations what is hidden is cut off.
+    COCO's panoptic results are scored by the objects of `instances_*.json` where such files lie in
+    the same folder, as published: in the panoptic annotations what is hidden is cut off. Where
+    they do not serve all images, a note says why, and objects are what is visible of them.
 
     Args:
         folder: Of the data.
@@ -111,28 +108,25 @@ def open_scored(
         ValueError: The split is damaged, empty, or cannot serve the task.
     """
     images = scored_images(folder.open(split, fractions), task)
-    objects = _objects_beside(folder, images.main.split) if task == "panoptic" else None
-    if objects is None or "instance" not in images.datasets:
+    is_coco = folder.located.format.name == "coco-panoptic"
+    if task != "panoptic" or not is_coco or "instance" not in images.datasets:
         return images
-    things = set(images.datasets["instance"].classes.names)
-    if not things >= set(objects.classes.names):
-        return images
-    images = with_objects(images, for_task(objects, "instance"))
-    note = f"objects are compared with those of the instance annotations of {objects.split!r}"
-    main = replace(images.main, notes=(*images.main.notes, note))
-    return replace(images, datasets={**images.datasets, task: main})
-
-
-def _objects_beside(folder: DataFolder, split: str) -> Dataset | None:
-    """The same split of the instance annotations beside panoptic ones, where there are such."""
-    if folder.located.format.name != "coco-panoptic":
-        return None
     try:
-        beside = DataFolder(folder.located.folder, format="coco-instance")
-    except ValueError:
-        return None
-    has_split = split in beside.located.found.splits
-    return beside.open(split) if has_split else None
+        found = find_objects(folder.located.folder, images)
+    except (ValueError, OSError) as error:
+        return _with_note(images, f"{VISIBLE_OBJECTS}, not with the instance annotations: {error}")
+    if found is None:
+        return images
+    images = replace(images, datasets={**images.datasets, "instance": found.dataset})
+    splits = " and ".join(map(repr, found.splits))
+    return _with_note(
+        images, f"objects are compared with those of the instance annotations of {splits}"
+    )
+
+
+def _with_note(images: ScoredImages, note: str) -> ScoredImages:
+    main = replace(images.main, notes=(*images.main.notes, note))
+    return replace(images, datasets={**images.datasets, images.task: main})
 
 
 def _choose(split: str | None, available: Sequence[str], undivided: Sequence[str]) -> str | None:

@@ -69,6 +69,10 @@ class Scores:
                 self.cityscapes_objects = CityscapesObjects(classes["instance"])
             else:
                 self.instance = InstanceMetrics(classes["instance"])
+        unread = "instance" if self.instance is None else None
+        self.prepared: list[Task] = [task for task in self.tasks if task != unread]
+        """Of `tasks`, those whose `Truth` is worth making before `update` asks for it; Cityscapes'
+        own rules for objects read the segments as they are."""
 
     def update(self, results: Mapping[Task, Result], truth: Truth) -> None:
         """Count one image.
@@ -152,6 +156,20 @@ def match_classes(model_classes: Classes, classes: Classes) -> ClassIds:
             f"trained on"
         )
     return matched
+
+
+def things_as_stuff(model_classes: Classes, classes: Classes) -> list[str]:
+    """Names of the things of a data set that are stuff to the model.
+
+    Raises:
+        ValueError: The model lacks a class of the data set.
+    """
+    matched = match_classes(model_classes, classes)
+    return [
+        classes.names[class_id]
+        for model_id, class_id in matched.items()
+        if classes.is_thing[class_id] and not model_classes.is_thing[model_id]
+    ]
 
 
 def unknown_classes(model_classes: Classes, classes: Classes) -> list[str]:

@@ -1,12 +1,45 @@
-"""Matching of predicted with true segments, and the quality of the matches of each class."""
+"""What two maps share, matched segments of them, and the quality of each class's matches."""
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Integer, Shaped
 
 from mask2former.evaluation.averages import ratio
 
 IOU_UNIT = 2**-53
 """Every double in [1/2, 1] is a multiple of it."""
+
+
+def check_sizes(
+    predicted: Shaped[np.ndarray, "h w"], truth: Shaped[np.ndarray, "true_h true_w"]
+) -> None:
+    """Refuse a prediction that is not at the size of the ground truth.
+
+    Raises:
+        ValueError: The two maps differ in size.
+    """
+    if predicted.shape != truth.shape:
+        raise ValueError(
+            f"the prediction has size (h, w) = {predicted.shape} and the ground truth "
+            f"{truth.shape}; predict at the size of the ground truth"
+        )
+
+
+def count_pairs(
+    rows: Int64[np.ndarray, " runs"],
+    columns: Int64[np.ndarray, " runs"],
+    lengths: Integer[np.ndarray, " runs"],
+    shape: tuple[int, int],
+) -> Int64[np.ndarray, "rows columns"]:
+    """Pixels of each pair of a row and a column.
+
+    Args:
+        rows: The row that each run counts for.
+        columns: The column that it counts for.
+        lengths: Its pixels.
+        shape: Of the table.
+    """
+    pixels = np.bincount(rows * shape[1] + columns, lengths, minlength=shape[0] * shape[1])
+    return pixels.astype(np.int64).reshape(shape)
 
 
 class SegmentQuality:

@@ -5,9 +5,9 @@ from jaxtyping import Float64, Int64, Integer
 
 from mask2former.evaluation.averages import percent, ratio, share, unique_names
 from mask2former.evaluation.label_boundaries import count_boundaries, near_boundaries
-from mask2former.evaluation.pixel_runs import check_sizes, count_pairs, runs
-from mask2former.evaluation.segment_quality import SegmentQuality
+from mask2former.evaluation.segment_quality import SegmentQuality, check_sizes, count_pairs
 from mask2former.evaluation.summary import Confusion
+from mask2former.masks.runs import find_runs
 from mask2former.types import Classes
 
 
@@ -59,7 +59,7 @@ class SemanticMetrics:
         """
         check_sizes(predicted, truth)
         near = () if self.boundaries is None else near_boundaries(predicted, truth)
-        starts, lengths = runs(predicted, truth, *near)
+        starts, lengths = find_runs(predicted, truth, *near)
         classes = predicted.ravel()[starts].astype(np.int64)
         true_classes = truth.ravel()[starts].astype(np.int64)
         self._check_class_ids(classes, true_classes)

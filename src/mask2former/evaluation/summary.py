@@ -10,6 +10,10 @@ from jaxtyping import Float64, Int64
 Curves: TypeAlias = Mapping[str, Float64[np.ndarray, "10 101"]]
 """Precision of each class, by name: at IoU 0.50, 0.55, ..., 0.95 (rows) and recall 0, 0.01, ..., 1
 (columns), in [0, 1], of objects of all sizes; NaN where no object is true."""
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+"""Of the rows of `Curves`."""
+IOU_50, IOU_75 = 0, 5
+"""Rows of `Curves`."""
 
 
 @dataclass(frozen=True)

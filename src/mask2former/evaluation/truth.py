@@ -25,7 +25,7 @@ from mask2former.data.derive import (
     semantic_map,
 )
 from mask2former.data.merging import merge_datasets
-from mask2former.data.records import SelectedRecords
+from mask2former.data.sources import Source
 from mask2former.tasks import Task
 from mask2former.types import Classes
 
@@ -129,12 +129,14 @@ def scored_images(dataset: Dataset, task: Task) -> ScoredImages:
         task: What is scored.
 
     Raises:
-        ValueError: The annotations cannot serve the task, or there is no image.
+        ValueError: The annotations cannot serve the task, there is no image, or several images
+            have one id.
     """
     if len(dataset) == 0:
         raise ValueError(
             f"split {dataset.split} of {dataset.folder} has no images; evaluate another split"
         )
+    _check_distinct_ids(dataset)
     if isinstance(dataset, TaskDataset):
         dataset = Dataset(**{f: getattr(dataset, f) for f in Dataset.__dataclass_fields__})
     base = replace(dataset, decode=ReadOnce(dataset.decode))
@@ -151,35 +153,23 @@ def scored_images(dataset: Dataset, task: Task) -> ScoredImages:
     return ScoredImages(task, datasets)
 
 
-def with_objects(images: ScoredImages, objects: TaskDataset) -> ScoredImages:
-    """The images with the objects of another annotation file of the same images.
-
-    Args:
-        images: Scored for panoptic segmentation.
-        objects: For instance segmentation; matched by image id.
-
-    Raises:
-        ValueError: It lacks one of the images.
-    """
-    position = {record.image_id: index for index, record in enumerate(objects.records)}
-    wanted = [record.image_id for record in images.main.records]
-    missing = [image_id for image_id in wanted if image_id not in position]
-    if missing:
-        raise ValueError(
-            f"{objects.folder}: the objects of {len(missing)} of {len(wanted)} images are not "
-            f"annotated, the first is image {missing[0]}"
-        )
-    records = SelectedRecords(objects.records, [position[image_id] for image_id in wanted])
-    return replace(
-        images, datasets={**images.datasets, "instance": replace(objects, records=records)}
-    )
-
-
 def merge_scored(parts: Sequence[ScoredImages]) -> ScoredImages:
     """The images of several data sets; classes of one name are one class."""
     shared = [task for task in parts[0].datasets if all(task in p.datasets for p in parts)]
     merged = {task: merge_datasets([part.datasets[task] for part in parts]) for task in shared}
     return ScoredImages(parts[0].task, merged)
+
+
+def _check_distinct_ids(dataset: Dataset) -> None:
+    """Predictions are told apart by the ids of their images."""
+    seen: dict[int | str, Source] = {}
+    for record in dataset.records:
+        if record.image_id in seen:
+            raise ValueError(
+                f"split {dataset.split} of {dataset.folder} has image id {record.image_id!r} "
+                f"twice, as {seen[record.image_id]} and as {record.image}; give each image its own"
+            )
+        seen[record.image_id] = record.image
 
 
 class ReadOnce:

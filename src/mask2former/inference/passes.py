@@ -38,7 +38,7 @@ class Pass(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Output:
+class ImagePasses:
     """What the network says of one image."""
 
     passes: tuple[Pass, ...]

@@ -2,34 +2,22 @@
 
 The decisions are the published system's; the order of the work is not. Queries are picked by class
 score first, only those are brought to the original size, one after the other, and the sum over all
-queries that the semantic result needs is made in bands of rows, over all passes of the image at
-once. So memory grows with the pixels of the image, not with queries or passes x pixels.
+queries that the semantic result needs is made in bands of rows (`score_bands`). So memory grows
+with the pixels of the image, not with queries or passes x pixels.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from mask2former.inference.passes import Pass
-from mask2former.inference.resize import (
-    Frame,
-    axis_weights,
-    resize_columns,
-    resize_rows,
-    restore,
-    used_columns,
-)
+from mask2former.inference.resize import Frame, restore
+from mask2former.inference.score_bands import Resized, score_bands
 from mask2former.masks.rle import encode_mask, rle_area, rle_box
 from mask2former.types import InstanceResult, PanopticResult, Segment, SemanticResult
-
-Resized: TypeAlias = Literal["masks", "scores"]
-
-BAND_ELEMENTS = 2**21
-"""Floats in one band of rows: 8 MB stay in a CPU's cache and keep a GPU busy."""
 
 
 def semantic(passes: Sequence[Pass], *, resized: Resized) -> SemanticResult:
@@ -49,78 +37,14 @@ def semantic(passes: Sequence[Pass], *, resized: Resized) -> SemanticResult:
         `SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE`; the mean is its `SemanticSegmentorWithTTA`.
     """
     frame, device = passes[0].frame, passes[0].mask_logits.device
-    make_bands = _bands_of_masks if resized == "masks" else _bands_of_scores
-    most = max(_row_elements(one, resized) for one in passes)
-    rows = max(1, BAND_ELEMENTS // most)
-    bands = [make_bands(one, rows) for one in passes]
     label_map = torch.empty(frame.original, dtype=torch.int64, device=device)
-    for start in range(0, frame.original[0], rows):
-        scores = _mean_of_next(bands)
+    start = 0
+    for scores in score_bands(passes, resized):
+        stop = start + scores.shape[1]
         # `max` gives the first index, as `argmax` does, several times faster on CPUs
-        label_map[start : start + scores.shape[1]] = scores.max(dim=0).indices
+        label_map[start:stop] = scores.max(dim=0).indices
+        start = stop
     return SemanticResult(label_map)
-
-
-def _mean_of_next(
-    bands: Sequence[Iterator[Float[Tensor, "k rows width"]]],
-) -> Float[Tensor, "k rows width"]:
-    """Added up one after the other, so that two bands at a time are in memory."""
-    scores = next(bands[0])
-    for others in bands[1:]:
-        scores += next(others)
-    return scores if len(bands) == 1 else scores.div_(len(bands))
-
-
-def _row_elements(one: Pass, resized: Resized) -> int:
-    """Floats that one row of the result needs: of the classes and of the queries."""
-    frame = one.frame
-    num_queries, num_outputs = one.class_logits.shape
-    elements = (num_queries + num_outputs - 1) * max(frame.original[1], frame.padded[1])
-    if resized == "scores":
-        elements *= math.ceil(frame.resized[0] / frame.original[0])
-    return elements
-
-
-def _bands_of_masks(one: Pass, rows: int) -> Iterator[Float[Tensor, "k rows width"]]:
-    """Class scores made at the original size, some rows at a time."""
-    frame, mask_logits = one.frame, one.mask_logits.float()
-    height, width = frame.original
-    class_probs = _class_probs(one)
-    weights = axis_weights(
-        mask_logits.shape[1], (frame.padded[0], frame.resized[0]), (height, height)
-    )
-    for start in range(0, height, rows):
-        band = resize_rows(mask_logits, weights[start : start + rows])
-        band = resize_columns(band, frame.padded[1])[..., : frame.resized[1]]
-        scores = _class_scores(class_probs, resize_columns(band, width))
-        yield scores.flip(2) if one.flipped else scores
-
-
-def _bands_of_scores(one: Pass, rows: int) -> Iterator[Float[Tensor, "k rows width"]]:
-    """Class scores made at the size of the input, then resized, some rows at a time."""
-    frame, mask_logits = one.frame, one.mask_logits.float()
-    height, width = frame.original
-    class_probs = _class_probs(one)
-    to_input = axis_weights(mask_logits.shape[1], (frame.padded[0], frame.resized[0]))
-    to_original = axis_weights(frame.resized[0], (height, height))
-    for start in range(0, height, rows):
-        of_rows = to_original[start : start + rows]
-        first, stop = used_columns(of_rows)
-        band = resize_rows(mask_logits, to_input[first:stop])
-        band = resize_columns(band, frame.padded[1])[..., : frame.resized[1]]
-        scores = resize_rows(_class_scores(class_probs, band), of_rows[:, first:stop])
-        scores = resize_columns(scores, width)
-        yield scores.flip(2) if one.flipped else scores
-
-
-def _class_probs(one: Pass) -> Float[Tensor, "k q"]:
-    return one.class_logits.float().softmax(dim=-1)[:, :-1].T.contiguous()
-
-
-def _class_scores(
-    class_probs: Float[Tensor, "k q"], mask_logits: Float[Tensor, "q rows width"]
-) -> Float[Tensor, "k rows width"]:
-    return torch.tensordot(class_probs, mask_logits.sigmoid(), dims=1)
 
 
 def panoptic(

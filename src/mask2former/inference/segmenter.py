@@ -16,14 +16,14 @@ from mask2former.data.images import read_image
 from mask2former.data.transforms import resize_for_test
 from mask2former.fractions import Fractions
 from mask2former.inference.device import find_device
-from mask2former.inference.passes import Output, Pass
+from mask2former.inference.passes import ImagePasses, Pass
 from mask2former.inference.postprocess import instances, panoptic, semantic
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.resize import Frame, Size
 from mask2former.inference.views import (
     COMMON_SIZE,
-    TestTimeAugmentation,
     View,
+    ViewSizes,
     describe,
     show,
 )
@@ -70,7 +70,7 @@ class Segmenter:
         panoptic_score_threshold: float = 0.8,
         panoptic_overlap_threshold: float = 0.8,
         max_instances: int = 100,
-        tta: TestTimeAugmentation | None = None,
+        tta: ViewSizes | None = None,
         trained_on: TrainedOn = TrainedOn(),  # noqa: B008 immutable
         device: str | torch.device = "auto",
     ) -> None:
@@ -132,7 +132,7 @@ class Segmenter:
             task=run.task,
             **run.data.test_size.model_dump(),
             **run.inference.model_dump(),
-            tta=TestTimeAugmentation(**run.data.tta_sizes.model_dump()) if tta else None,
+            tta=ViewSizes(**run.data.tta_sizes.model_dump()) if tta else None,
             trained_on=TrainedOn(
                 run.data.paths,
                 run.data.format,
@@ -215,7 +215,7 @@ class Segmenter:
         return describe(self._views(usual), usual)
 
     @torch.inference_mode()
-    def forward(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Output:
+    def forward(self, pixels: UInt8[np.ndarray, "h w 3"]) -> ImagePasses:
         """What the network says of one RGB image, on the segmenter's device.
 
         One pass, or with test-time augmentation one for each view. For segments the first one has
@@ -224,7 +224,7 @@ class Segmenter:
         usual = resize_for_test(pixels, self.short_side, self.max_long_side)
         original = (pixels.shape[0], pixels.shape[1])
         views = self._views((usual.shape[1], usual.shape[2]))
-        return Output(tuple(self._look(show(usual, view), view, original) for view in views))
+        return ImagePasses(tuple(self._look(show(usual, view), view, original) for view in views))
 
     def _views(self, usual: Size) -> list[View]:
         if self.tta is None:
@@ -240,7 +240,9 @@ class Segmenter:
         return Pass(class_logits, mask_logits, frame, view.flipped)
 
     @torch.inference_mode()
-    def convert(self, output: Output, task: Task, score_threshold: float | None = None) -> Result:
+    def convert(
+        self, output: ImagePasses, task: Task, score_threshold: float | None = None
+    ) -> Result:
         """The result for one of `tasks`, by the rules of the published system.
 
         Of several passes, semantic results average the scores of all classes at every pixel, also

@@ -25,10 +25,8 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TestTimeAugmentation:
-    """The sizes of the views of one image, by their short sides in pixels."""
-
-    __test__ = False
+class ViewSizes:
+    """At which sizes one image is shown, by their short sides in pixels."""
 
     short_sides: tuple[int, ...]
     max_long_side: int

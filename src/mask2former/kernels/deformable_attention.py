@@ -1,9 +1,10 @@
 """Multi-scale deformable attention: every query reads a few bilinear samples of every level."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from mask2former.kernels.sampling import sample_bilinear
 
 
 def deformable_attention(
@@ -47,7 +48,7 @@ def deformable_attention(
             ],
             dim=-1,
         )
-        samples = F.grid_sample(maps, grid, align_corners=False)  # (b*heads, c, q, points)
+        samples = sample_bilinear(maps, grid)  # (b*heads, c, q, points)
         level_sum = (samples * weights[:, :, :, level]).sum(dim=-1)  # (b*heads, c, q)
         attended = level_sum if attended is None else attended + level_sum
     assert attended is not None

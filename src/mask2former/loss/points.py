@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from mask2former.kernels.sampling import sample_bilinear
 
 ROWS_AT_ONCE = 128
 
@@ -25,7 +26,7 @@ def sample_maps(
         maps: Of any resolution.
         points: (x, y) in [0, 1]; 0 and 1 are the outer edges of the border pixels.
     """
-    return F.grid_sample(maps, 2 * points[:, :, None] - 1, align_corners=False).squeeze(3)
+    return sample_bilinear(maps, 2 * points[:, :, None] - 1).squeeze(3)
 
 
 @torch.no_grad()

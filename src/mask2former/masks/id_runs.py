@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from mask2former.masks.rle import coco_mask
+from mask2former.masks.runs import find_runs
 
 
 def id_map_rles(ids: Int32[np.ndarray, "h w"], segment_ids: Sequence[int]) -> list[dict]:
@@ -17,8 +18,8 @@ def id_map_rles(ids: Int32[np.ndarray, "h w"], segment_ids: Sequence[int]) -> li
     """
     height, width = ids.shape
     flat = ids.T.ravel()  # down the columns, as run lengths go
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))[: flat.size]
-    ends = np.append(starts[1:], flat.size)[: flat.size]
+    starts, lengths = find_runs(flat)
+    ends = starts + lengths
     by_id = np.argsort(flat[starts], kind="stable")
     sorted_ids = flat[starts][by_id]
     firsts = np.searchsorted(sorted_ids, segment_ids, side="left")

@@ -28,7 +28,8 @@ def canonical_rle(segmentation: dict, height: int, width: int) -> dict:
         width: Of the image in pixels.
 
     Raises:
-        ValueError: The RLE is for another size, or its runs do not cover its size exactly.
+        ValueError: The RLE is for another size, is cut off, or its runs do not cover its size
+            exactly.
     """
     if set(segmentation) < {"size", "counts"}:
         raise ValueError(f"a run-length encoding has 'size' and 'counts', not {set(segmentation)}")
@@ -45,32 +46,44 @@ def canonical_rle(segmentation: dict, height: int, width: int) -> dict:
         return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
     if isinstance(counts, str):
         counts = counts.encode("ascii")
+    if counts and (counts[-1] - 48) & 32:
+        raise ValueError(
+            "the counts of the run-length encoding end within a number; the file is damaged"
+        )
     rle = {"size": size, "counts": counts}
     _check_runs(run_lengths(rle), height, width)
     return rle
 
 
 def run_lengths(rle: dict) -> Int64[np.ndarray, " runs"]:
-    """Lengths in pixels of the runs outside, inside, outside, ...
+    """Lengths in pixels of the runs outside, inside, outside, ..."""
+    return run_lengths_of([rle])[0]
+
+
+def run_lengths_of(rles: Sequence[dict]) -> list[Int64[np.ndarray, " _"]]:
+    """What `run_lengths` gives for each, several times faster than one by one.
 
     Source:
         pycocotools `rleFrString`: five bits a character from 48, bit 5 continues the number,
         bit 4 of its last character is the sign; from the fourth run on the difference to the
         run two places before is stored.
     """
-    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48
-    if len(codes) == 0:
-        return codes
+    if not rles:
+        return []
+    texts = [rle["counts"] for rle in rles]
+    codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 32) == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = np.diff(np.concatenate((starts, [len(codes)])))
+    starts = np.concatenate(([0], ends + 1))[:-1]
+    lengths = ends + 1 - starts
     shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((codes & 31) << shifts, starts)
-    negative = (codes[ends] & 16) != 0
-    runs[negative] -= 1 << (5 * (ends - starts + 1))[negative]
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
+    numbers = np.add.reduceat((codes & 31) << shifts, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    last_of_texts = np.cumsum([len(text) for text in texts])
+    of_masks = np.split(numbers, np.searchsorted(ends, last_of_texts)[:-1])
+    for runs in of_masks:
+        runs[1::2] = np.cumsum(runs[1::2])
+        runs[2::2] = np.cumsum(runs[2::2])
+    return of_masks
 
 
 def encode_mask(mask: Bool[np.ndarray, "h w"]) -> dict:

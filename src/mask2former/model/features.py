@@ -11,6 +11,15 @@ class Backbone(nn.Module):
 
     channels: dict[int, int]
     """By stride."""
+    frozen: tuple[str, ...] = ()
+    """Paths of modules that do not train; they stay in evaluation mode."""
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode, except that of what is frozen: no drop path, no statistics of the batch."""
+        super().train(mode)
+        for path in self.frozen:
+            self.get_submodule(path).eval()
+        return self
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> dict[int, Tensor]:
         """Features `(b, c, h, w)` by stride; sizes are rounded up where a stride does not divide.

@@ -4,23 +4,26 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from mask2former.distributed import is_main, mean_over_ranks
 from mask2former.evaluation.evaluate import evaluate
 from mask2former.evaluation.truth import ScoredImages
 from mask2former.files import replacing
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.tasks import Task
+from mask2former.training.loggers import RunLoggers
 from mask2former.training.module import TrainingModule
 from mask2former.training.pictures import NUM_PICTURES
-from mask2former.training.progress import ProgressLine
+from mask2former.training.progress import ProgressLine, used_memory
+from mask2former.training.saving import SaveAndStop
+from mask2former.training.step_clock import StepClock
+from mask2former.training.strips import extend_strip
 from mask2former.types import Classes
 from mask2former.weights.native import save
 
@@ -29,33 +32,59 @@ MAIN_METRIC: dict[Task, str] = {"semantic": "mIoU", "instance": "AP", "panoptic"
 
 
 class RunLog(lightning.Callback):
-    """Means of the losses since the last entry: `metrics.jsonl`, TensorBoard, the terminal."""
+    """Means of the losses since the last entry, to the loggers and the terminal."""
 
-    def __init__(self, output: Path, *, every: int, progress: bool) -> None:
+    def __init__(
+        self, loggers: RunLoggers | None, *, every: int, score_every: int | None, progress: bool
+    ) -> None:
         """Say where and how often.
 
         Args:
-            output: The run's folder.
+            loggers: Of the main process; none in the others.
             every: Steps.
+            score_every: Steps between two scorings; none: no scoring.
             progress: Show a line on standard error.
         """
-        self.output, self.every, self.progress = output, every, progress
+        self.loggers, self.every = loggers, every
+        self.score_every, self.progress = score_every, progress
         self.line: ProgressLine | None = None
+        self.clock = StepClock(torch.device("cpu"))
         self.sums: dict[str, torch.Tensor] = {}
         self.steps = 0
-        self.since = 0.0
         self.learning_rate = 0.0
+        self.num_entries = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know; all ranks call it."""
+        sums = [float(total) for total in self.sums.values()]
+        means = mean_over_ranks(sums, torch.device("cpu")).tolist() if sums else []
+        return {
+            "sums": dict(zip(self.sums, means, strict=True)),
+            "steps": self.steps,
+            "num_entries": 0 if self.loggers is None else self.loggers.file.num_entries,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self.sums = {name: torch.tensor(total) for name, total in state_dict["sums"].items()}
+        self.steps, self.num_entries = state_dict["steps"], state_dict["num_entries"]
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Start the clock."""
         assert isinstance(pl_module, TrainingModule)
-        if self.progress and trainer.is_global_zero:
+        if self.progress and is_main():
             self.line = ProgressLine(
-                pl_module.num_steps, trainer.global_step, device=pl_module.device
+                pl_module.num_steps,
+                trainer.global_step,
+                device=pl_module.device,
+                score_every=self.score_every,
             )
-        self.since = time.perf_counter()
+        if self.loggers is not None:
+            self.loggers.file.rewind(trainer.global_step, self.num_entries)
+        self.sums = {name: total.to(pl_module.device) for name, total in self.sums.items()}
+        self.clock = StepClock(pl_module.device)
 
     def on_train_batch_start(
         self,
@@ -66,6 +95,7 @@ class RunLog(lightning.Callback):
     ) -> None:
         """Note the rate of this step; at its end the schedule has moved on."""
         del pl_module, batch, batch_idx
+        self.clock.step_begins()
         self.learning_rate = max(g["lr"] for g in trainer.optimizers[0].param_groups)
 
     def on_train_batch_end(
@@ -79,30 +109,31 @@ class RunLog(lightning.Callback):
         """Add up on the device; ask it for values only when there is something to write."""
         del batch, batch_idx
         assert isinstance(pl_module, TrainingModule)
+        self.clock.step_ends()
         for name, value in outputs.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         self.steps += 1
         step = trainer.global_step
-        if (step % self.every and step != pl_module.num_steps) or not trainer.is_global_zero:
+        if step % self.every and step != pl_module.num_steps:
             return
-        values = {name: (total / self.steps).item() for name, total in self.sums.items()}
+        sums = torch.stack([*self.sums.values()]).tolist()
+        means = mean_over_ranks([total / self.steps for total in sums], pl_module.device)
+        values = dict(zip(self.sums, means.tolist(), strict=True))
         values["lr"] = self.learning_rate
-        values["seconds_per_step"] = (time.perf_counter() - self.since) / self.steps
-        self.write(trainer, values)
+        values |= self.clock.read().values(pl_module.run.training.batch_size)
+        values["memory_gib"] = used_memory(pl_module.device) / 2**30
+        if self.loggers is not None:
+            self.loggers.log(step, values)
         if self.line is not None:
             self.line.show(step, values)
         self.sums, self.steps = {}, 0
-        self.since = time.perf_counter()
+        self.clock.leave_out()
 
-    def write(self, trainer: lightning.Trainer, values: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`, and TensorBoard."""
-        known = {name: value for name, value in values.items() if not math.isnan(value)}
-        for board in trainer.loggers:
-            if isinstance(board, TensorBoardLogger):
-                board.log_metrics(known, trainer.global_step)
-        entry = {"step": trainer.global_step, **{n: known.get(n) for n in values}}
-        with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def interrupted_for(self, seconds: float) -> None:
+        """Scoring took so long, which is no part of a step."""
+        self.clock.leave_out()
+        if self.line is not None:
+            self.line.scored(seconds)
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -124,18 +155,21 @@ class RunLog(lightning.Callback):
     def close(self) -> None:
         if self.line is not None:
             self.line.close()
+        if self.loggers is not None:
+            self.loggers.close()
 
 
 class ScoreAndSave(lightning.Callback):
     """Scores the model now and then, keeps the best and the last weights and the state to resume.
 
-    One rank scores while the others wait.
+    All ranks score, each its share of the images, and the main one writes.
     """
 
     def __init__(
         self,
         output: Path,
         log: RunLog,
+        saving: SaveAndStop,
         *,
         classes: Classes,
         validation: ScoredImages | None,
@@ -146,22 +180,32 @@ class ScoreAndSave(lightning.Callback):
         Args:
             output: The run's folder.
             log: Takes the metrics.
+            saving: Saves the state.
             classes: Of the model.
             validation: What to score on; nothing is scored without it.
             every: Steps between two times; the last step always counts.
         """
         self.output, self.run_log, self.classes = output, log, classes
+        self.saving = saving
+        self.scored = 0
         self.validation, self.every = validation, every
         self.best = -math.inf
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"best": self.best, "metrics": self.metrics}
+        return {"best": self.best, "metrics": self.metrics, "scored": self.scored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.metrics = state_dict["best"], state_dict["metrics"]
+        self.scored = state_dict["scored"]
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Catch up on what a run was killed in, or stopped before."""
+        self._score_if_due(trainer, pl_module)
 
     def on_train_batch_end(
         self,
@@ -173,24 +217,31 @@ class ScoreAndSave(lightning.Callback):
     ) -> None:
         """Every so often, score and save."""
         del outputs, batch, batch_idx
-        assert isinstance(pl_module, TrainingModule)
+        if self.saving.stopped_by is None:
+            self._score_if_due(trainer, pl_module)
+
+    def _score_if_due(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
         step = trainer.global_step
-        if step % self.every and step != pl_module.num_steps:
+        is_last = step == module.num_steps
+        trainer.should_stop = trainer.should_stop or is_last
+        if step == self.scored or (step % self.every and not is_last):
             return
         # Before scoring, which may meet a file that it cannot read.
-        save_state(trainer, self.output / "checkpoints/last.ckpt")
-        if trainer.is_global_zero:
-            start = time.perf_counter()
-            self.score(trainer, pl_module)
-            self.run_log.since += time.perf_counter() - start  # scoring is no part of a step
-        trainer.strategy.barrier()
-        save_state(trainer, self.output / "checkpoints/last.ckpt")
+        self.saving.save_once(trainer)
+        start = time.perf_counter()
+        with self.saving.requests.at_once(), module.scored_weights():
+            self.score(trainer, module)
+        self.scored = step
+        self.saving.save(trainer)
+        self.run_log.interrupted_for(time.perf_counter() - start)
 
     def score(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         """Write the last weights, and the best ones when they are."""
         weights = self.output / "weights"
         state = module.model.state_dict()
-        save(weights / "last.safetensors", state, module.run, self.classes)
+        if is_main():
+            save(weights / "last.safetensors", state, module.run, self.classes)
         if self.validation is not None:
             self.metrics = self._evaluate(trainer, module)
             value = self.metrics[MAIN_METRIC[module.run.task]]
@@ -198,7 +249,8 @@ class ScoreAndSave(lightning.Callback):
                 logger.warning("the validation split has no object to score")
             elif value > self.best:
                 self.best = value
-                save(weights / "best.safetensors", state, module.run, self.classes)
+                if is_main():
+                    save(weights / "best.safetensors", state, module.run, self.classes)
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         assert self.validation is not None
@@ -216,11 +268,15 @@ class ScoreAndSave(lightning.Callback):
 
         def draw(index: int, prediction: Prediction) -> None:
             if index < NUM_PICTURES:
-                prediction.draw().save(folder / f"{index}_step{trainer.global_step:07d}.png")
+                extend_strip(folder / f"{index}.png", prediction.draw(), trainer.global_step)
 
         result = evaluate(segmenter, self.validation, on_prediction=draw)
         module.model.train()
-        self.run_log.write(trainer, result.metrics)
+        if self.run_log.loggers is None:
+            return result.metrics
+        self.run_log.loggers.log(trainer.global_step, result.metrics)
+        for path in sorted(folder.glob("*.png")):
+            self.run_log.loggers.log_picture(f"validation/{path.stem}", trainer.global_step, path)
         logger.info(
             "step %d: %s", trainer.global_step,
             "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items()),
@@ -229,9 +285,3 @@ class ScoreAndSave(lightning.Callback):
         with replacing(self.output / "metrics.json") as unfinished:
             unfinished.write_text(text, encoding="utf-8")
         return result.metrics
-
-
-def save_state(trainer: lightning.Trainer, path: Path) -> None:
-    """Save what resuming needs; an earlier state stays whole until the new one is complete."""
-    with replacing(path) as unfinished:
-        trainer.save_checkpoint(unfinished)

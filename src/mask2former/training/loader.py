@@ -34,6 +34,7 @@ from mask2former.evaluation.scores import unknown_classes
 from mask2former.evaluation.truth import ScoredImages, merge_scored
 from mask2former.fractions import Fractions
 from mask2former.tasks import Task
+from mask2former.training.signals import shield_worker
 from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def make_loader(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=run.data.workers,
+        worker_init_fn=shield_worker,
         persistent_workers=run.data.workers > 0,
         pin_memory=pin_memory,
     )

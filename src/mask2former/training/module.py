@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import lightning
 import torch
@@ -18,6 +19,7 @@ from mask2former.loss.criterion import Criterion, LossTerms
 from mask2former.loss.matching import CostWeights
 from mask2former.loss.points import DrawPoints
 from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
+from mask2former.training.averaging import AveragedWeights
 from mask2former.training.optimizer import make_optimizer
 from mask2former.training.schedule import learning_rate_factor
 from mask2former.types import Batch, Target
@@ -37,6 +39,8 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        self.averaged: AveragedWeights | None = None
+        self._averages_to_load: dict[str, Any] | None = None
         self.run = run
         self.num_steps = num_steps
         loss = run.loss
@@ -47,6 +51,26 @@ class TrainingModule(lightning.LightningModule):
             oversample_ratio=loss.oversample_ratio,
             importance_ratio=loss.importance_ratio,
         )
+
+    def on_fit_start(self) -> None:
+        """Parameters are on their device."""
+        if self.run.training.ema_decay is not None:
+            self.averaged = AveragedWeights(self.model, self.run.training.ema_decay)
+            if self._averages_to_load is not None:
+                self.averaged.load_state_dict(self._averages_to_load)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Averages belong to the state of a run."""
+        if self.averaged is not None:
+            checkpoint["averages"] = self.averaged.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `on_save_checkpoint`."""
+        self._averages_to_load = checkpoint.get("averages")
+
+    def scored_weights(self) -> AbstractContextManager:
+        """Within it the model has the weights that are scored and given away."""
+        return nullcontext() if self.averaged is None else self.averaged.swapped_in()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw this step's random numbers from its place in the run, so that a run can resume."""
@@ -77,6 +101,8 @@ class TrainingModule(lightning.LightningModule):
                 loss = self.criterion.total(terms)
                 self.manual_backward(loss)
             found = {"loss": loss.detach(), **weighted_sums(terms, self.criterion.weights)}
+            if self.run.training.log_layers:
+                found |= layer_losses(terms, self.criterion.weights)
             losses = {name: losses.get(name, 0) + value for name, value in found.items()}
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
@@ -84,6 +110,8 @@ class TrainingModule(lightning.LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
+        if self.averaged is not None:
+            self.averaged.update()
         return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -141,4 +169,13 @@ def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
     return {
         f"loss_{name}": (weight * term.sum()).detach()
         for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
+    }
+
+
+def layer_losses(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
+    """The parts of every prediction layer, weighted."""
+    return {
+        f"loss_{name}_layer{layer}": value
+        for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
+        for layer, value in enumerate((weight * term).detach())
     }

@@ -2,26 +2,28 @@
 
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import lightning
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader
 
 from mask2former.check.fast import fast_check
 from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
 from mask2former.data.problems import Strict
+from mask2former.distributed import broadcast, is_main, joined, main_first, world_size
 from mask2former.inference.device import find_device
 from mask2former.training.callbacks import RunLog, ScoreAndSave
+from mask2former.training.data_parallel import data_parallel
+from mask2former.training.determinism import make_deterministic
 from mask2former.training.loader import (
     Splits,
     count_steps,
@@ -30,9 +32,15 @@ from mask2former.training.loader import (
     without_traceback,
 )
 from mask2former.training.log_file import LogFile
+from mask2former.training.loggers import RunLoggers, check_loggers
+from mask2former.training.model_options import apply_model_options
 from mask2former.training.module import TrainingModule
 from mask2former.training.pictures import draw_training_samples
 from mask2former.training.plots import plot_run
+from mask2former.training.saving import SaveAndStop, StateWriter
+from mask2former.training.signals import REQUEUE_SIGNAL, Stopped, StopRequests
+from mask2former.training.slurm import requeue_job
+from mask2former.training.state import SavedState, StateFiles, check_fits
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
 
@@ -76,49 +84,92 @@ def train(
         FileNotFoundError: The data, the weights or the run to resume is missing.
         ValueError: The data or the configuration is wrong, or `output` is taken.
         FloatingPointError: The predictions became infinite.
-        KeyboardInterrupt: Somebody pressed Ctrl-C; the state of the last evaluation is saved.
+        Stopped: Somebody pressed Ctrl-C, or the system asked; the state is saved.
     """
     started = time.perf_counter()
-    _check_alone()
+    check_loggers(run.training.loggers)
     where = find_device(device)
     precision = choose_precision(run.training.precision, where)
-    state = _state_to_resume(output) if resume else None
-    if not resume:
-        _check_free(output)
+    with joined(where.type):
+        if broadcast(not resume and _is_taken(output)):
+            raise ValueError(
+                f"{output} exists already; name another folder with --output, or go on with the "
+                "run in it with --resume"
+            )
+        files = StateFiles(output / "checkpoints")
+        state = broadcast(_state_to_resume(files) if resume and is_main() else None)
+        result = _train(run, files, where, precision, state, progress=progress)
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _train(
+    run: Run,
+    files: StateFiles,
+    where: torch.device,
+    precision: ChosenPrecision,
+    state: SavedState | None,
+    *,
+    progress: bool,
+) -> TrainResult:
+    """One of the processes of a run; the main one writes the files."""
+    resume = state is not None
+    output = files.folder.parent
     with LogFile() as log_file:
         splits = open_splits(run.data, run.task)
         if not resume:
             _check_data(splits, run)
         num_steps = count_steps(run, splits.epoch_length)
+        if run.training.deterministic:
+            make_deterministic()
         torch.manual_seed(run.training.seed)
         model = build_model(run.model, len(splits.classes))
         if not resume:
-            load_start(model, splits.classes, run.model.backbone, run.weights)
-        for folder in ("weights", "checkpoints", "pictures/training"):
-            (output / folder).mkdir(parents=True, exist_ok=True)
-        write_run(run, output / "config.yaml")
-        log_file.write_to(output / "log.txt")
-        _log_start(run, splits, num_steps)
-        if not resume:
-            draw_training_samples(splits, run, output / "pictures/training")
-        log = RunLog(output, every=run.training.log_every, progress=progress)
+            with main_first():
+                load_start(model, splits.classes, run.model.backbone, run.weights)
+        if is_main():
+            _make_folder(run, output)
+            log_file.write_to(output / "log.txt")
+            _log_start(run, splits, num_steps)
+            if not resume:
+                draw_training_samples(splits, run, output / "pictures/training")
+        eval_every = run.training.eval_every or math.ceil(num_steps / EVALUATIONS_PER_RUN)
+        loggers = RunLoggers(output, run.training.loggers) if is_main() else None
+        if loggers is not None:
+            loggers.log_config(run)
+        log = RunLog(
+            loggers,
+            every=run.training.log_every,
+            score_every=None if splits.validation is None else eval_every,
+            progress=progress,
+        )
+        saving = SaveAndStop(files, StopRequests(), every=run.training.save_every)
         scoring = ScoreAndSave(
             output,
             log,
+            saving,
             classes=splits.classes,
             validation=splits.validation,
-            every=run.training.eval_every or math.ceil(num_steps / EVALUATIONS_PER_RUN),
+            every=eval_every,
         )
-        trainer = _make_trainer(run, output, num_steps, where, precision, callbacks=[log, scoring])
-        done = 0 if state is None else _steps_done(state)
+        writer = StateWriter(files, splits.classes)
+        trainer = _make_trainer(where, precision, writer, callbacks=[log, saving, scoring])
+        done = 0 if state is None else state.step
         loader = make_loader(splits, run, start=done, pin_memory=where.type == "cuda")
-        _fit(trainer, TrainingModule(model, run, num_steps), loader, state)
-        plot_run(output)
+        apply_model_options(model, run, where.type, world_size())
+        module = TrainingModule(model, run, num_steps)
+        if state is not None:
+            check_fits(state.path, module, splits.classes)
+        with saving.requests:
+            _fit(trainer, module, loader, None if state is None else state.path)
+        if saving.stopped_by is not None:
+            raise _stopped(run, saving.stopped_by)
+        if is_main():
+            plot_run(output)
     best = output / "weights/best.safetensors"
     return TrainResult(
         output=output,
         steps=trainer.global_step,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
         metrics=scoring.metrics,
         best_weights=best if best.is_file() else output / "weights/last.safetensors",
     )
@@ -150,7 +201,7 @@ def _fit(
 ) -> None:
     try:
         with _quiet():
-            trainer.fit(module, loader, ckpt_path=state)
+            trainer.fit(module, loader, ckpt_path=state, weights_only=True)
     except (ValueError, OSError) as error:
         raise without_traceback(error) from error
     except SystemExit:  # what Lightning makes of Ctrl-C
@@ -158,11 +209,9 @@ def _fit(
 
 
 def _make_trainer(
-    run: Run,
-    output: Path,
-    num_steps: int,
     device: torch.device,
     precision: ChosenPrecision,
+    writer: StateWriter,
     *,
     callbacks: list[lightning.Callback],
 ) -> lightning.Trainer:
@@ -170,12 +219,14 @@ def _make_trainer(
         return lightning.Trainer(
             accelerator=ACCELERATORS[device.type],
             devices=1 if device.index is None else [device.index],
+            strategy=data_parallel() if world_size() > 1 else "auto",
             precision=precision,
-            max_steps=num_steps,
+            max_steps=-1,  # scoring ends the run: Lightning would not even begin one that is done
             max_epochs=-1,
+            # not whatever Lightning finds, such as a scheduler's
+            plugins=[writer] if world_size() > 1 else [writer, LightningEnvironment()],
             callbacks=callbacks,
-            logger=TensorBoardLogger(output, name="", version="tensorboard"),
-            log_every_n_steps=run.training.log_every,
+            logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -183,36 +234,29 @@ def _make_trainer(
         )
 
 
-def _check_alone() -> None:
-    """A second process would read the same batches as the first and write the same files."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise ValueError(
-            f"{processes} processes were started (WORLD_SIZE); training runs in one process and on "
-            "one device so far: start it without torchrun"
+def _is_taken(output: Path) -> bool:
+    return output.exists() and (not output.is_dir() or any(output.iterdir()))
+
+
+def _make_folder(run: Run, output: Path) -> None:
+    for folder in ("weights", "checkpoints", "pictures/training"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    write_run(run, output / "config.yaml")
+
+
+def _state_to_resume(files: StateFiles) -> SavedState | None:
+    """None where a run was killed before it saved a state."""
+    if files.is_empty and (files.folder.parent / "config.yaml").is_file():
+        logger.warning(
+            "%s has no saved state yet: the run starts from its beginning", files.folder.parent
         )
+        return None
+    return files.newest_good()
 
 
-def _check_free(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(
-            f"{output} exists already; name another folder with --output, or go on with the run "
-            "in it with --resume"
-        )
-
-
-def _state_to_resume(output: Path) -> Path:
-    path = output / "checkpoints/last.ckpt"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"nothing to resume in {output}: {path} is missing; a run saves its state at every "
-            "evaluation"
-        )
-    return path
-
-
-def _steps_done(state: Path) -> int:
-    return torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+def _stopped(run: Run, number: int) -> Stopped:
+    is_wanted = run.training.requeue and number == REQUEUE_SIGNAL
+    return Stopped(number, requeued=broadcast(is_wanted and is_main() and requeue_job()))
 
 
 def _check_data(splits: Splits, run: Run) -> None:
@@ -238,6 +282,8 @@ def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
         logger.warning("batch norm is frozen at statistics that nothing was trained with")
+    if run.model.backbone.freeze and from_nothing:
+        logger.warning("stages of the backbone are frozen at random weights")
 
 
 @contextmanager
@@ -249,6 +295,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            # between compiled parts
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
             yield
     finally:
         lightning_logger.setLevel(level)

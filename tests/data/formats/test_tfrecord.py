@@ -11,6 +11,9 @@ from mask2former.data.dataset import Dataset
 from mask2former.data.formats.format import Reading
 from mask2former.data.formats.tfrecord import FORMAT, find, read
 from mask2former.data.images import read_image
+from mask2former.data.problems import Strict
+from mask2former.data.shards.distinct_ids import distinct_ids
+from mask2former.data.shards.foreign_records import scan_file
 from mask2former.data.shards.tf_example import encode_example
 from mask2former.data.shards.tf_record import frame
 from mask2former.masks.rle import decode_rle
@@ -142,3 +145,38 @@ def test_boxes_alone_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train.tfrecord").write_bytes(frame(encode_example(features)))
     with pytest.raises(ValueError, match=r"train\.tfrecord has only boxes; write masks"):
         open_layout(tmp_path)
+
+
+def test_images_without_id_or_name_differ_between_shards(tmp_path: Path) -> None:
+    features = {
+        "image/encoded": [b"x"],
+        "image/height": np.array([7], np.int64),
+        "image/width": np.array([9], np.int64),
+        "image/object/mask": [b"x"],
+        "image/object/class/text": [b"dog"],
+    }
+    for name in ("train-0.tfrecord", "train-1.tfrecord"):
+        (tmp_path / name).write_bytes(frame(encode_example(features)) * 2)
+    ids = [record.image_id for record in open_layout(tmp_path).records]
+    assert len(set(ids)) == 4
+    assert [str(i).split("/")[0] for i in ids] == ["train-0.tfrecord"] * 2 + [
+        "train-1.tfrecord"
+    ] * 2
+
+
+def test_source_ids_that_begin_anew_in_each_shard_can_be_told_apart(tmp_path: Path) -> None:
+    features = {
+        "image/encoded": [b"x"],
+        "image/height": np.array([7], np.int64),
+        "image/width": np.array([9], np.int64),
+        "image/object/mask": [b"x"],
+    }
+    records = []
+    for name, source_ids in (("a.tfrecord", (b"1", b"2")), ("b.tfrecord", (b"1", b"3"))):
+        examples = [encode_example(features | {"image/source_id": [i]}) for i in source_ids]
+        (tmp_path / name).write_bytes(b"".join(map(frame, examples)))
+        records += scan_file(tmp_path / name, "objects", with_values=False).records
+    distinct, notes = distinct_ids(records, Strict())
+    assert [record.image_id for record in distinct] == ["a.tfrecord/1", 2, "b.tfrecord/1", 3]
+    assert notes[0].startswith("2 of 4 images have an id that occurs several times;")
+    assert distinct_ids(distinct, Strict()) == (distinct, ())

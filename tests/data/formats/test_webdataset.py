@@ -113,3 +113,37 @@ def test_samples_without_annotations_are_told(tmp_path: Path) -> None:
 def test_tar_files_without_annotations_are_not_claimed(tmp_path: Path) -> None:
     write_tar(tmp_path / "images-2017.tar", {"1.jpg": PHOTO, "2.jpg": PHOTO})
     assert find(tmp_path) is None
+
+
+def test_keys_that_begin_anew_in_each_shard_stay_apart(tmp_path: Path) -> None:
+    json_of = {"annotations": [OBJECT], "height": 3, "width": 4}
+    for folder, other in (("maps", png(LABELS)), ("objects", json.dumps(json_of).encode())):
+        suffix = "png" if folder == "maps" else "json"
+        for shard, keys in (("val-000000.tar", "01"), ("val-000001.tar", "02")):
+            members = {f"{k}.{s}": c for k in keys for s, c in (("jpg", PHOTO), (suffix, other))}
+            write_tar(tmp_path / folder / shard, members)
+        dataset = open_split(tmp_path / folder, "val")
+        found = [(record.image_id, record.image.path.name) for record in dataset.records]
+        assert found == [
+            ("val-000000.tar/0", "val-000000.tar"),
+            ("1", "val-000000.tar"),
+            ("val-000001.tar/0", "val-000001.tar"),
+            ("2", "val-000001.tar"),
+        ]
+        assert dataset.notes[-1].startswith("2 of 4 images have an id that occurs several times;")
+
+
+def test_a_key_that_comes_twice_in_a_shard_is_told(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "val-0000.tar", "w") as tar:
+        for name in ("a.jpg", "a.png", "b.jpg", "b.png", "a.jpg", "a.png"):
+            content = PHOTO if name.endswith("jpg") else png(LABELS)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(
+        ValueError, match=r"image id 'val-0000.tar/a' occurs twice, as .*val-0000.tar: a"
+    ):
+        open_split(tmp_path, "val")
+    problems = Collected()
+    assert len(open_split(tmp_path, "val", problems)) == 2
+    assert [problem.kind for problem in problems.found] == ["duplicate id"]

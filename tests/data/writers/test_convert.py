@@ -98,6 +98,15 @@ def test_a_task_that_the_target_cannot_hold_is_refused(coco: Splits, tmp_path: P
         convert(semantic, tmp_path / "out", "yolo")
 
 
+def test_a_task_that_the_data_lack_is_refused_with_those_that_they_have(
+    coco: Splits, tmp_path: Path
+) -> None:
+    semantic = {s: replace(d, tasks=("semantic",)) for s, d in coco.items()}
+    message = "is annotated for semantic, not for instance; give --task semantic, or add the files"
+    with pytest.raises(ValueError, match=message):
+        convert(semantic, tmp_path / "out", "coco-instance", task="instance")
+
+
 def test_still_images_are_no_video(coco: Splits, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"1\.png is no frame of a video.*convert to coco-inst"):
         convert(coco, tmp_path / "out", "youtube-vis")

@@ -23,6 +23,7 @@ from mask2former.data.shards.class_maps import (
     make_classes,
     numbered,
 )
+from mask2former.data.shards.distinct_ids import distinct_ids
 from mask2former.data.shards.folder import (
     check_unfinished,
     describe_shard,
@@ -121,10 +122,10 @@ def _read_foreign(
     }
     every = [scan for each in scans.values() for scan in each]
     classes, decode, notes = _understand(layout, every, listed, reading, folder)
-    records = PackedRecords(record for scan in scans[split] for record in scan.records)
-    return Dataset(
-        FORMAT.name, folder, split, classes, TASKS_OF[layout], records, decode, tuple(notes)
-    )
+    of_split = (record for scan in scans[split] for record in scan.records)
+    records, repeated = distinct_ids(of_split, reading.problems)
+    packed, told = PackedRecords(records), (*notes, *repeated)
+    return Dataset(FORMAT.name, folder, split, classes, TASKS_OF[layout], packed, decode, told)
 
 
 def _understand(

@@ -170,7 +170,8 @@ def _record(
     example: memoryview, features: Mapping[str, Any], whole: FileSlice, layout: Layout
 ) -> Record:
     offset, length = features[ENCODED][0]
-    name = _text(features, "image/filename", example) or f"{whole.offset}.jpg"
+    named = _text(features, "image/filename", example)
+    name = named or f"{whole.offset}.jpg"
     image = FileSlice(whole.path, whole.offset + offset, length, name)
     source = _text(features, "image/source_id", example)
     sequence, frame = (_text(features, key, example) for key in (SEQUENCE, FRAME))
@@ -179,9 +180,10 @@ def _record(
         height, width = ([side] for side in read_image_size(image))
     crowds = features.get(f"{OBJECT}/is_crowd")
     count = len(features.get(MASK, ())) - (0 if crowds is None else int(np.sum(crowds)))
+    unnumbered = f"{sequence}/{name}".lstrip("/") if named else f"{whole.path.name}/{name}"
     is_number = source.isascii() and source.isdigit() and str(int(source)) == source
     return Record(
-        image_id=int(source) if is_number else source or f"{sequence}/{name}".lstrip("/"),
+        image_id=int(source) if is_number else source or unnumbered,
         image=image,
         annotation=whole,
         height=int(height[0]),

@@ -3,6 +3,8 @@
 - `{key}.seg.png`, `{key}.mask.png` or `{key}.png` beside a `{key}.jpg`: category id per pixel
 - `{key}.json` with `annotations` as COCO has them: `segmentation`, `category_id`, and if wanted
   `category` (its name), `iscrowd`, `area`, `track_id`
+
+Keys that occur in several shards of a split get the name of the shard before them.
 """
 
 import json
@@ -22,6 +24,7 @@ from mask2former.data.shards.class_maps import (
     numbered,
     semantic_segments,
 )
+from mask2former.data.shards.distinct_ids import distinct_ids
 from mask2former.data.shards.samples import IMAGE, JSON, SEG, read_annotations
 from mask2former.data.shards.tar import Scanned, scan_samples
 from mask2former.data.sources import FileSlice, Source, forget_open_files
@@ -111,11 +114,12 @@ def _read_maps(folder: Path, split: str, samples: Samples, reading: Reading) -> 
             records.append(_record(path, sample, SEG))
         else:
             _tell_bare(path, sample, reading)
+    records, notes = distinct_ids(records, reading.problems)
     note = f"Pixel value {' and '.join(map(str, sorted(ignored)))} is ignored."
     classes = make_classes(names, () if listed is None else listed.things)
     decode = MapDecoder(classes.category_ids, frozenset(ignored))
-    packed = PackedRecords(records)
-    return Dataset("webdataset", folder, split, classes, SEMANTIC, packed, decode, (note,))
+    packed, notes = PackedRecords(records), (note, *notes)
+    return Dataset("webdataset", folder, split, classes, SEMANTIC, packed, decode, notes)
 
 
 def _read_objects(folder: Path, split: str, samples: Samples, reading: Reading) -> Dataset:
@@ -138,7 +142,9 @@ def _read_objects(folder: Path, split: str, samples: Samples, reading: Reading) 
                 records.append(_sized(_record(path, sample, JSON), content))
     classes = make_classes(names, names)
     decode = ObjectDecoder(classes.category_ids)
-    return Dataset("webdataset", folder, split, classes, INSTANCE, PackedRecords(records), decode)
+    records, notes = distinct_ids(records, reading.problems)
+    packed = PackedRecords(records)
+    return Dataset("webdataset", folder, split, classes, INSTANCE, packed, decode, notes)
 
 
 def _tasks_of(path: Path, sample: Scanned) -> tuple[Task, ...] | None:
