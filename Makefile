@@ -10,7 +10,7 @@ TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 HOOK := --jaxtyping-packages=mask2former,beartype.beartype
 
-.PHONY: setup quickstart check lint types test test-parity test-cityscapes test-compile clean
+.PHONY: setup quickstart check lint types test test-runs test-parity test-cityscapes test-compile clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)
 	$(BIN)/mask2former quickstart
 
-check: lint types test test-parity test-compile
+check: lint types test test-runs test-parity test-compile
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -37,7 +37,11 @@ types: $(STAMP)
 # The hook checks every jaxtyping annotation at run time; torch.compile cannot trace through it,
 # so what compiles is tested apart.
 test: $(STAMP)
-	$(PYTEST) -n $(TEST_WORKERS) -m "not slow and not gpu and not compile and not parity" $(HOOK)
+	$(PYTEST) -n $(TEST_WORKERS) -m "not slow and not gpu and not compile and not parity and not runs" $(HOOK)
+
+# Whole trainings and evaluations, kills, several processes.
+test-runs: $(STAMP)
+	$(PYTEST) -n $(TEST_WORKERS) -m "runs and not slow and not gpu and not compile" $(HOOK)
 
 # Against other implementations and real data.
 test-parity: $(STAMP)

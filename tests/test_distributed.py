@@ -29,6 +29,8 @@ from mask2former.launch import run_processes
 from mask2former.meeting import count_sharing, threads_shared_out
 from mask2former.ranks import VARIABLES, Place, find_place, first_node
 
+pytestmark = pytest.mark.runs
+
 CPU = torch.device("cpu")
 TORCHRUN = {
     "RANK": "5",

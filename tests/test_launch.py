@@ -13,7 +13,10 @@ import pytest
 
 from mask2former.launch import launched, run_processes
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX"),
+]
 
 LAUNCHER = """
 import sys

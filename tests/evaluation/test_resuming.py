@@ -24,6 +24,8 @@ from mask2former.model.mask2former import Mask2Former
 from mask2former.weights.build import build_model
 from mask2former.weights.native import save
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

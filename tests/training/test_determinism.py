@@ -7,6 +7,8 @@ import torch
 
 from mask2former.training.determinism import make_deterministic
 
+pytestmark = pytest.mark.runs
+
 SCRIPT = """
 import os, torch
 from mask2former.training.determinism import make_deterministic

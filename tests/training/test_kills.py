@@ -14,7 +14,10 @@ from mask2former.data.synthetic import write_synthetic
 from mask2former.training.metrics_file import read_entries
 from mask2former.weights.open import read
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks"),
+]
 
 # Runs commands in copies of itself, which have imported what takes seconds to import. Of those
 # that are to be killed, some die at once and some after having saved a few states more.

@@ -16,7 +16,10 @@ from mask2former.training.train import train
 from mask2former.weights.build import build_model
 from mask2former.weights.open import read
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+]
 STEPS = 20
 
 

@@ -241,6 +241,7 @@ def saved_step(folder: Path) -> int:
         pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.runs
 def test_a_signal_to_all_processes_of_a_run_saves_and_stops_it(tmp_path: Path, number) -> None:
     """As a terminal or a scheduler sends it: to the processes that load data as well."""
     process = start(tmp_path)
@@ -253,6 +254,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_stops_it(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("asked", [pytest.param("launcher", marks=pytest.mark.slow), "rank 1"])
+@pytest.mark.runs
 def test_all_ranks_stop_after_the_same_step(tmp_path: Path, asked: str) -> None:
     process = start(tmp_path, str(tmp_path / "launcher.py"))
     for rank in range(2):

@@ -320,6 +320,7 @@ def leave_states(folder: Path) -> dict[str, int | None]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+@pytest.mark.runs
 def test_a_kill_at_any_line_of_a_save_leaves_a_whole_state(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(KILLED_AT_EVERY_LINE)

@@ -19,7 +19,10 @@ from mask2former.training.train import TrainResult, choose_precision, train
 from mask2former.types import Batch
 from mask2former.weights.open import load, read
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+]
 
 
 @pytest.fixture(scope="module")
