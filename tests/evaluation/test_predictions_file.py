@@ -151,6 +151,7 @@ def test_every_place_where_a_file_can_be_torn_leaves_the_images_before_it(tmp_pa
         assert [image_id for image_id, _ in iterate(path)] == [*range(complete), "new"]
 
 
+@pytest.mark.runs
 @posix_only
 def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
@@ -175,6 +176,7 @@ with PredictionsFile(Path({str(path)!r}), Classes((), (), ()), {{}}) as file:
     assert kept == list(range(len(kept)))
 
 
+@pytest.mark.runs
 @posix_only
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     # "/dev/full" cannot be truncated, so a limit on the size of files stands for a full disk
@@ -287,6 +289,7 @@ def test_what_refuses_to_open_holds_nothing(tmp_path: Path) -> None:
     assert list(offsets_by_image(path)) == [0, 1]
 
 
+@pytest.mark.runs
 @posix_only
 def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"

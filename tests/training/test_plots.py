@@ -128,6 +128,7 @@ def test_names_tell_runs_apart(tmp_path: Path) -> None:
     assert [run.name for run in open_runs(folders[:1])] == ["run"]
 
 
+@pytest.mark.runs
 def test_names_of_any_script_and_length_are_written(tmp_path: Path) -> None:
     names = ["kreuzförmige Muttern " * 4, "螺母", "гайки", "a" * 80]
     runs = open_runs([write_run(tmp_path / name, layers=1) for name in names])
@@ -153,6 +154,7 @@ def test_a_training_ends_with_its_losses_and_scores(tmp_path: Path) -> None:
     assert {path.name for path in (folder / "plots").iterdir()} == {"losses.png", "metrics.png"}
 
 
+@pytest.mark.runs
 def test_pictures_have_room_for_many_scores(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", steps=1)
     scores = {f"AP{i}": 1.0 + i for i in range(MOST_PANELS + 3)}
@@ -183,6 +185,7 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.runs
 def test_a_long_run_makes_a_small_page(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     steps = list(range(1, 100_001))
