@@ -63,11 +63,11 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             "evaluate": calls.recorder("evaluate", EVALUATION),
             "score_results": calls.recorder("score", EVALUATION),
         },
-        "evaluation.given_results": {
+        "evaluation.given.results": {
             "open_results": calls.recorder("results", given),
             "tasks_of": lambda _: ("semantic", "panoptic"),
         },
-        "evaluation.report_files": {"write_report": calls.recorder("write", written)},
+        "evaluation.report.files": {"write_report": calls.recorder("write", written)},
         "inference.predict_files": {"predict_files": calls.recorder("predict", [1, 2])},
         "inference.results": {"KINDS": kinds},
         "inference.segmenter": {
@@ -171,7 +171,7 @@ def test_an_interrupted_evaluation_says_what_is_kept(
     monkeypatch.setattr(scored_data, "open_scored_data", lambda *_: Images([1] * 9))
     monkeypatch.setattr(sys.modules["mask2former.evaluation.evaluate"], "evaluate", interrupted)
     kept = SimpleNamespace(count_kept=lambda _: 5)
-    monkeypatch.setitem(sys.modules, "mask2former.evaluation.given_predictions", kept)
+    monkeypatch.setitem(sys.modules, "mask2former.evaluation.given.predictions", kept)
     main(["evaluate", "--weights", "w", "--data", "d", "--output", "out"])
     lines = capsys.readouterr().out.splitlines()
     assert "3 of 9 predictions were there" in lines

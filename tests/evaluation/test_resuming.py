@@ -14,9 +14,9 @@ from mask2former.config_io import compose_run
 from mask2former.data.open import open_dataset
 from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import evaluate, score_results
-from mask2former.evaluation.given_predictions import count_kept
-from mask2former.evaluation.given_results import open_results
-from mask2former.evaluation.kept_predictions import identity
+from mask2former.evaluation.given.predictions import count_kept
+from mask2former.evaluation.given.results import open_results
+from mask2former.evaluation.kept.predictions import identity
 from mask2former.evaluation.truth import scored_images
 from mask2former.inference.results import ResultsWriter
 from mask2former.inference.segmenter import Segmenter

@@ -13,7 +13,7 @@ from PIL import Image
 from mask2former.data.open import open_dataset
 from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import score_results
-from mask2former.evaluation.given_results import open_results
+from mask2former.evaluation.given.results import open_results
 from mask2former.evaluation.scores import Scores
 from mask2former.evaluation.truth import ScoredImages, scored_images
 from mask2former.tasks import Task

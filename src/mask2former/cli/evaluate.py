@@ -79,7 +79,7 @@ def evaluate(
         from mask2former.distributed import joined
         from mask2former.evaluation.evaluate import evaluate as score
         from mask2former.evaluation.evaluate import score_results
-        from mask2former.evaluation.given_results import open_results, tasks_of
+        from mask2former.evaluation.given.results import open_results, tasks_of
         from mask2former.evaluation.scored_data import open_scored_data
         from mask2former.evaluation.scores import SCORED_WITH
         from mask2former.inference.segmenter import Segmenter, TrainedOn
@@ -160,7 +160,7 @@ def _telling_what_is_kept(
         yield
     except KeyboardInterrupt:
         if output is not None:
-            from mask2former.evaluation.given_predictions import count_kept
+            from mask2former.evaluation.given.predictions import count_kept
 
             report.text(
                 f"{count_kept(output)} of {len(images)} predictions are kept in {output}; the same "
@@ -216,7 +216,7 @@ def _check_choice(
 
 def _write(report: Report, output: Path | None, result: "Evaluation") -> None:
     from mask2former.distributed import is_main
-    from mask2former.evaluation.report_files import write_report
+    from mask2former.evaluation.report.files import write_report
 
     if output is None or not is_main():
         return

@@ -10,8 +10,8 @@ from typing import Any
 
 from mask2former.data.dataset import Dataset
 from mask2former.distributed import broadcast, gather, is_main, rank, world_size
-from mask2former.evaluation.given_results import GivenResults
-from mask2former.evaluation.kept_predictions import KeptPredictions, identity
+from mask2former.evaluation.given.results import GivenResults
+from mask2former.evaluation.kept.predictions import KeptPredictions, identity
 from mask2former.evaluation.loading import Loaded, load_ahead, load_truths
 from mask2former.evaluation.scores import Scores, things_as_stuff
 from mask2former.evaluation.stopwatch import Stopwatch, speed

@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mask2former.evaluation.lettering import letter
+from mask2former.evaluation.report.lettering import letter
 from mask2former.files import replacing
 from mask2former.training.curves import Extreme
 from mask2former.training.run_charts import (

@@ -13,15 +13,15 @@ from PIL import Image
 from mask2former.data.dataset import Record
 from mask2former.data.formats.listing import PNG, files_below, first_few
 from mask2former.data.images import read_label_map
-from mask2former.evaluation.given_classes import (
+from mask2former.evaluation.given.classes import (
     MEND,
     Numbering,
     choose_numbering,
     listed_classes,
 )
-from mask2former.evaluation.given_images import GivenImages, name_of
-from mask2former.evaluation.given_json import iterate_list
-from mask2former.evaluation.results_reader import ResultsReader
+from mask2former.evaluation.given.image_names import GivenImages, name_of
+from mask2former.evaluation.given.json_lists import iterate_list
+from mask2former.evaluation.given.reader import ResultsReader
 from mask2former.masks.rle import canonical_rle, decode_rle
 from mask2former.tasks import Task
 from mask2former.types import Classes, SemanticResult
@@ -34,7 +34,7 @@ class GivenMaps(ResultsReader):
 
     Values are explained by `classes.json` in the folder or beside it, which our own results have.
     Without it they are category ids of the data set, or one of the other numberings that tools use
-    (`given_classes.numberings`): which one is told by the values, and noted. Pixels of 255, and of
+    (`given.classes.numberings`): which one is told by the values, and noted. Pixels of 255, and of
     0 where classes count from 1, have nothing predicted: they are wrong wherever a class is true,
     and a note counts them. Other values that no class has are refused.
     """

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from mask2former.data.dataset import Record
-from mask2former.evaluation.given_results import GivenResults, open_results, tasks_of
-from mask2former.evaluation.predictions_file import PredictionsFile
+from mask2former.evaluation.given.results import GivenResults, open_results, tasks_of
+from mask2former.evaluation.kept.file import PredictionsFile
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.results import ResultsWriter
 from mask2former.masks.rle import encode_mask

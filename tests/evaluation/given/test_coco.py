@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mask2former.data.dataset import Record
-from mask2former.evaluation import given_json
-from mask2former.evaluation.given_json import iterate_list
-from mask2former.evaluation.given_results import GivenResults, open_results, tasks_of
+from mask2former.evaluation.given import json_lists
+from mask2former.evaluation.given.json_lists import iterate_list
+from mask2former.evaluation.given.results import GivenResults, open_results, tasks_of
 from mask2former.masks.rle import decode_rle, encode_mask, run_lengths
 from mask2former.types import Classes, InstanceResult
 
@@ -240,7 +240,7 @@ def test_masks_of_another_size_or_damaged_are_refused(tmp_path, segmentation, me
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1 << 20])
 def test_a_list_is_read_the_same_however_it_is_cut(tmp_path: Path, monkeypatch, chunk) -> None:
-    monkeypatch.setattr(given_json, "CHUNK", chunk)
+    monkeypatch.setattr(json_lists, "CHUNK", chunk)
     entries = [{"a": i, "text": "ä]},[" * i, "n": [1.5, None, {"b": []}]} for i in range(20)]
     for text in (
         json.dumps(entries),
@@ -256,7 +256,7 @@ def test_a_list_is_read_the_same_however_it_is_cut(tmp_path: Path, monkeypatch, 
 
 @pytest.mark.parametrize("chunk", [3, 1 << 20])
 def test_a_list_that_is_cut_off_anywhere_is_refused(tmp_path: Path, monkeypatch, chunk) -> None:
-    monkeypatch.setattr(given_json, "CHUNK", chunk)
+    monkeypatch.setattr(json_lists, "CHUNK", chunk)
     text = json.dumps([{"a": 1}, {"b": [2, "c"]}])
     path = tmp_path / "l.json"
     for length in range(len(text)):

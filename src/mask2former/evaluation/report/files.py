@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mask2former.evaluation.confused import OTHER
 from mask2former.evaluation.evaluate import Evaluation
+from mask2former.evaluation.report.confused import OTHER
 from mask2former.evaluation.summary import IOU_THRESHOLDS, Confusion, Curves
 from mask2former.files import replacing, usable_folder
 
@@ -125,13 +125,13 @@ def _write_table(rows: Rows, path: Path) -> None:
 
 
 def _draw_confusion(confusion: Confusion, images: int, path: Path) -> None:
-    from mask2former.evaluation.charts import draw_confusion
+    from mask2former.evaluation.report.charts import draw_confusion
 
     draw_confusion(confusion, images, path)
 
 
 def _draw_curves(curves: Curves, images: int, path: Path) -> None:
-    from mask2former.evaluation.charts import draw_precision_recall
+    from mask2former.evaluation.report.charts import draw_precision_recall
 
     draw_precision_recall(curves, images, path)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from mask2former.data.dataset import Record
-from mask2former.evaluation.given_images import GivenImages
+from mask2former.evaluation.given.image_names import GivenImages
 from mask2former.tasks import Task
 from mask2former.types import Classes, Result
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mask2former.data.sources import FileSlice
 from mask2former.distributed import broadcast, is_main, rank, world_size
-from mask2former.evaluation.predictions_file import (
+from mask2former.evaluation.kept.file import (
     PredictionsFile,
     check_header,
     offsets_by_image,

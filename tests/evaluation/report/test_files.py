@@ -15,11 +15,11 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
-from mask2former.evaluation import charts
-from mask2former.evaluation.confused import OTHER, most_confused
 from mask2former.evaluation.evaluate import Evaluation
-from mask2former.evaluation.lettering import letter
-from mask2former.evaluation.report_files import write_report
+from mask2former.evaluation.report import charts
+from mask2former.evaluation.report.confused import OTHER, most_confused
+from mask2former.evaluation.report.files import write_report
+from mask2former.evaluation.report.lettering import letter
 from mask2former.evaluation.summary import Confusion
 
 NAMES = ("a, b", 'say "c"', "two\nlines", "re\rturn", "= sum")

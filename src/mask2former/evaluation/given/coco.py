@@ -12,9 +12,9 @@ from mask2former.data.annotations import Box
 from mask2former.data.dataset import Record
 from mask2former.data.formats.coco_masks import known_box
 from mask2former.data.formats.listing import first_few
-from mask2former.evaluation.given_images import GivenImages, name_of
-from mask2former.evaluation.given_json import iterate_list
-from mask2former.evaluation.results_reader import ResultsReader
+from mask2former.evaluation.given.image_names import GivenImages, name_of
+from mask2former.evaluation.given.json_lists import iterate_list
+from mask2former.evaluation.given.reader import ResultsReader
 from mask2former.masks.polygons import Polygons, polygons_to_rle
 from mask2former.masks.rle import canonical_rle, rle_area, rle_box
 from mask2former.tasks import Task

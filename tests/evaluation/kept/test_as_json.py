@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mask2former.evaluation.results_as_json import decode_runs, encode_runs
+from mask2former.evaluation.kept.as_json import decode_runs, encode_runs
 
 LIMITS = [0, 1, 255, 256, 65535, 65536, 2**24 - 1, 2**32 - 1, 2**32, 2**63 - 1, -1, -(2**63)]
 

@@ -14,10 +14,10 @@ from mask2former.data.dataset import Record
 from mask2former.data.formats.listing import first_few, is_file
 from mask2former.data.formats.text_files import read_json_object
 from mask2former.data.images import read_panoptic_ids
-from mask2former.evaluation.given_classes import agreed_classes, classes_of_categories
-from mask2former.evaluation.given_coco import image_id_of
-from mask2former.evaluation.given_images import GivenImages, stem
-from mask2former.evaluation.results_reader import ResultsReader
+from mask2former.evaluation.given.classes import agreed_classes, classes_of_categories
+from mask2former.evaluation.given.coco import image_id_of
+from mask2former.evaluation.given.image_names import GivenImages, stem
+from mask2former.evaluation.given.reader import ResultsReader
 from mask2former.masks.id_maps import MAX_ID, compact_ids
 from mask2former.tasks import Task
 from mask2former.types import Classes, PanopticResult, Segment

@@ -14,8 +14,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
 from mask2former.evaluation.averages import ratio
-from mask2former.evaluation.confused import OTHER, most_confused
-from mask2former.evaluation.lettering import Lettering, letter
+from mask2former.evaluation.report.confused import OTHER, most_confused
+from mask2former.evaluation.report.lettering import Lettering, letter
 from mask2former.evaluation.summary import IOU_50, IOU_75, Confusion, Curves
 
 NOT_SHOWN = "(not shown)"

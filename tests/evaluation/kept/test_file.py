@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from mask2former.evaluation import sole_writer
-from mask2former.evaluation.predictions_file import (
+from mask2former.evaluation.kept import sole_writer
+from mask2former.evaluation.kept.file import (
     PredictionsFile,
     check_header,
     iterate,
@@ -158,7 +158,7 @@ def test_what_was_appended_survives_a_kill(tmp_path: Path) -> None:
     program = f"""
 import sys, torch
 from pathlib import Path
-from mask2former.evaluation.predictions_file import PredictionsFile
+from mask2former.evaluation.kept.file import PredictionsFile
 from mask2former.types import Classes, SemanticResult
 with PredictionsFile(Path({str(path)!r}), Classes((), (), ()), {{}}) as file:
     for i in range(10**6):
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     program = f"""
 import resource, signal, torch
 from pathlib import Path
-from mask2former.evaluation.predictions_file import PredictionsFile, iterate
+from mask2former.evaluation.kept.file import PredictionsFile, iterate
 from mask2former.types import Classes, SemanticResult
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path({str(tmp_path / "p.jsonl")!r})
@@ -296,7 +296,7 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     held = f"""
 import sys, time
 from pathlib import Path
-from mask2former.evaluation.predictions_file import PredictionsFile
+from mask2former.evaluation.kept.file import PredictionsFile
 from mask2former.types import Classes
 with PredictionsFile(Path({str(path)!r}), Classes({CLASSES.names!r}, {CLASSES.category_ids!r},
                      {CLASSES.is_thing!r}), {FINGERPRINT!r}):

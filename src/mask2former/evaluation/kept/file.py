@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from mask2former.evaluation.results_as_json import decode_result, encode_result
-from mask2former.evaluation.sole_writer import sole_writer
+from mask2former.evaluation.kept.as_json import decode_result, encode_result
+from mask2former.evaluation.kept.sole_writer import sole_writer
 from mask2former.files import naming
 from mask2former.tasks import Task
 from mask2former.types import Classes, Result

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mask2former.data.dataset import Record
-from mask2former.evaluation.given_images import GivenImages
-from mask2former.evaluation.predictions_file import (
+from mask2former.evaluation.given.image_names import GivenImages
+from mask2former.evaluation.given.reader import ResultsReader
+from mask2former.evaluation.kept.file import (
     check_header,
     iterate,
     offsets_by_image,
@@ -13,7 +14,6 @@ from mask2former.evaluation.predictions_file import (
     read_predictions,
     whole_length,
 )
-from mask2former.evaluation.results_reader import ResultsReader
 from mask2former.tasks import Task
 from mask2former.types import InstanceResult, PanopticResult, Result
 

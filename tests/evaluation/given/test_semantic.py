@@ -13,11 +13,11 @@ from PIL import Image
 from mask2former.data.class_tables import class_table
 from mask2former.data.dataset import Record
 from mask2former.data.images import read_label_map
-from mask2former.evaluation.given_results import GivenResults, open_results, tasks_of
+from mask2former.evaluation.given.results import GivenResults, open_results, tasks_of
 from mask2former.masks.rle import encode_mask
 from mask2former.types import Classes, SemanticResult
 
-SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "data"
+SAMPLES = Path(__file__).parents[3] / ".." / "shared" / "data"
 real_samples = pytest.mark.skipif(
     not SAMPLES.is_dir(), reason="the real sample data are not beside this checkout"
 )

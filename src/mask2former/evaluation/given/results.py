@@ -14,14 +14,14 @@ from typing import Any, Literal, TypeAlias
 from mask2former.data.dataset import Dataset, Record
 from mask2former.data.formats.coco_json import sniff
 from mask2former.data.formats.listing import JSON, PNG, files_in, first_few, first_file
-from mask2former.evaluation.given_classes import CLASS_LIST, agreed_classes, own_classes
-from mask2former.evaluation.given_coco import GivenObjects
-from mask2former.evaluation.given_json import describe_object, first_character, iterate_list
-from mask2former.evaluation.given_panoptic import GivenPanoptic
-from mask2former.evaluation.given_predictions import GivenPredictions
-from mask2former.evaluation.given_semantic import GivenMaps, GivenMasks
-from mask2former.evaluation.predictions_file import iterate, whole_length
-from mask2former.evaluation.results_reader import ResultsReader
+from mask2former.evaluation.given.classes import CLASS_LIST, agreed_classes, own_classes
+from mask2former.evaluation.given.coco import GivenObjects
+from mask2former.evaluation.given.json_lists import describe_object, first_character, iterate_list
+from mask2former.evaluation.given.panoptic import GivenPanoptic
+from mask2former.evaluation.given.predictions import GivenPredictions
+from mask2former.evaluation.given.reader import ResultsReader
+from mask2former.evaluation.given.semantic import GivenMaps, GivenMasks
+from mask2former.evaluation.kept.file import iterate, whole_length
 from mask2former.tasks import Task
 from mask2former.types import Classes, Result
 

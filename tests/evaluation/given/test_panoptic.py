@@ -12,11 +12,11 @@ from PIL import Image
 from mask2former.data.class_tables import class_table
 from mask2former.data.dataset import Record
 from mask2former.data.images import read_panoptic_ids
-from mask2former.evaluation.given_results import open_results
+from mask2former.evaluation.given.results import open_results
 from mask2former.masks.id_maps import ids_to_rgb
 from mask2former.types import Classes, PanopticResult, Segment
 
-SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "data"
+SAMPLES = Path(__file__).parents[3] / ".." / "shared" / "data"
 real_samples = pytest.mark.skipif(
     not SAMPLES.is_dir(), reason="the real sample data are not beside this checkout"
 )
