@@ -155,9 +155,15 @@ def test_a_rank_that_is_killed_is_told(launch: Launch, rank: int) -> None:
 
 def test_what_a_lost_peer_caused_is_not_taken_for_the_cause(launch: Launch) -> None:
     # Rank 0 has noticed and ended before rank 1, which failed, has said why.
-    lose = "from mask2former.distributed import LostPeerError; raise LostPeerError('another ended')"
-    wait = "while not (folder / 'cleaned0').exists(): time.sleep(0.01)"
-    fail = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{wait}\nraise FileNotFoundError('none')"
+    wait = "while not (folder / '{}').exists(): time.sleep(0.01)"
+    lose = (
+        f"{wait.format('deaf1')}\nfrom mask2former.distributed import LostPeerError\n"
+        "raise LostPeerError('another ended')"
+    )
+    fail = (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(folder / 'deaf1').touch()\n"
+        f"{wait.format('cleaned0')}\nraise FileNotFoundError('none')"
+    )
     process = launch(f"exec({lose!r} if rank() == 0 else {fail!r})")
     _, err = process.communicate()
     assert err.splitlines() == ["error: another ended", "error: none"]
