@@ -97,7 +97,7 @@ def test_a_stopped_run_passes_for_done_only_where_it_goes_on_by_itself(
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM])
 def test_a_single_process_asks_nobody(number) -> None:
-    assert any_rank_asked(number, None) == number  # no device is needed
+    assert any_rank_asked(number) == number
 
 
 SCHEDULER = """#!/bin/sh

@@ -119,12 +119,12 @@ class TrainingModule(lightning.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, self.run.optimizer.clip_norm)
 
-    def _normalizers(self, targets: list[Target]) -> Tensor:
+    def _normalizers(self, targets: list[Target]) -> tuple[Tensor, Tensor]:
         """Masks, and weights of the class loss, of a batch: the mean over ranks of their sums."""
         weight = self.criterion.class_weight_of(targets, self.run.model.num_queries)
         num_masks = sum(len(target.labels) for target in targets)
-        means = mean_over_ranks([num_masks, weight], self.device)
-        return means.clamp(min=torch.tensor([1.0, 0.0], device=self.device))
+        mean_masks, mean_weight = mean_over_ranks([num_masks, weight], self.device)
+        return mean_masks.clamp(min=1), mean_weight
 
     def _score(self, batch: Batch, num_masks: Tensor, class_weight: Tensor) -> LossTerms:
         images = pad_images(batch.images, self.model.pixel_mean.flatten(), SIZE_DIVISOR)

@@ -54,8 +54,8 @@ class SaveAndStop(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Look for a request of any rank; save when it is time."""
-        del outputs, batch, batch_idx
-        self.stopped_by = any_rank_asked(self.requests.number, pl_module.device)
+        del pl_module, outputs, batch, batch_idx
+        self.stopped_by = any_rank_asked(self.requests.number)
         if self.stopped_by is not None:
             trainer.should_stop = True
             self.save_once(trainer)

@@ -6,13 +6,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mask2former.distributed import mean_over_ranks, world_size
 from mask2former.launch import launched
-
-if TYPE_CHECKING:
-    import torch
 
 REQUEUE_SIGNAL = getattr(signal, "SIGUSR1", None)  # not on Windows
 """What SLURM is asked to send before the end of a job's time (`--signal=USR1@120`)."""
@@ -94,22 +91,24 @@ class StopRequests:
             signal.raise_signal(number)
 
 
-def any_rank_asked(number: int | None, device: "torch.device") -> int | None:
+def any_rank_asked(number: int | None) -> int | None:
     """The signal that came to any of the ranks, so that all of them stop after the same step.
 
-    All ranks call it. With several it exchanges as many numbers as there are signals, and waits
-    for the device.
+    All ranks call it. With several it exchanges as many numbers as there are signals, through the
+    CPU: an accelerator goes on working meanwhile.
 
     Args:
         number: Of the signal that came to this rank.
-        device: Of this rank.
 
     Returns:
         The most urgent, the same on all ranks; none if none came.
     """
     if world_size() == 1:
         return number
-    came = mean_over_ranks([float(number == each) for each in SIGNALS], device).tolist()
+    import torch
+
+    flags = [float(number == each) for each in SIGNALS]
+    came = mean_over_ranks(flags, torch.device("cpu")).tolist()
     return next((each for each, share in zip(SIGNALS, came, strict=True) if share > 0), None)
 
 
