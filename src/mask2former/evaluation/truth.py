@@ -33,6 +33,9 @@ CITYSCAPES = "cityscapes"
 """The format whose benchmark has rules of its own, for which objects, groups of them and what is
 not scored must be told apart."""
 
+SEGMENTS_SERVE: tuple[Task, ...] = ("panoptic", "semantic", "instance")
+"""What panoptic annotations can be scored for."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -72,15 +75,12 @@ class Truth:
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Make now what the metrics of these tasks will ask for."""
-        for task in tasks:
-            getattr(self, _PREPARED[task])
-
-
-_PREPARED: dict[Task, str] = {
-    "semantic": "semantic_map",
-    "panoptic": "panoptic_map",
-    "instance": "objects",
-}
+        if "semantic" in tasks:
+            _ = self.semantic_map
+        if "panoptic" in tasks:
+            _ = self.panoptic_map
+        if "instance" in tasks:
+            _ = self.objects
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,17 @@ def scored_images(dataset: Dataset, task: Task) -> ScoredImages:
         )
     _check_distinct_ids(dataset)
     if isinstance(dataset, TaskDataset):
-        dataset = Dataset(**{f: getattr(dataset, f) for f in Dataset.__dataclass_fields__})
+        dataset = _as_opened(dataset, dataset.tasks)
     base = replace(dataset, decode=ReadOnce(dataset.decode))
     main = for_task(base, task)
     datasets: dict[Task, TaskDataset] = {task: main}
     if task == "panoptic":
-        whole = base if set(base.tasks) >= {"instance", "semantic"} else _of_segments(main)
+        segments = _as_opened(main, SEGMENTS_SERVE)
+        whole = base if set(base.tasks) >= {"instance", "semantic"} else segments
         if any(main.classes.is_thing):
             datasets["instance"] = for_task(whole, "instance")
         in_layers = isinstance(base.annotations(0), Layered)
-        datasets["semantic"] = for_task(whole if in_layers else _of_segments(main), "semantic")
+        datasets["semantic"] = for_task(whole if in_layers else segments, "semantic")
     elif dataset.format == CITYSCAPES and "panoptic" in dataset.tasks:
         datasets["panoptic"] = for_task(base, "panoptic")
     return ScoredImages(task, datasets)
@@ -190,14 +191,15 @@ class ReadOnce:
         return self._last.annotations
 
 
-def _of_segments(dataset: TaskDataset) -> Dataset:
-    """Panoptic annotations, of which those for other tasks can be made."""
+def _as_opened(dataset: TaskDataset, tasks: tuple[Task, ...]) -> Dataset:
+    """What was made for one task, as a data set that others can be made of."""
     return Dataset(
-        dataset.format,
-        dataset.folder,
-        dataset.split,
-        dataset.classes,
-        ("panoptic", "semantic", "instance"),
-        dataset.records,
-        dataset.decode,
+        format=dataset.format,
+        folder=dataset.folder,
+        split=dataset.split,
+        classes=dataset.classes,
+        tasks=tasks,
+        records=dataset.records,
+        decode=dataset.decode,
+        notes=dataset.notes,
     )
