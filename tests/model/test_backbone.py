@@ -93,19 +93,6 @@ def test_a_shifted_map_separates_what_the_roll_joined() -> None:
     assert torch.equal(separated[3], ~torch.eye(4, dtype=torch.bool))
 
 
-def test_drop_path_scales_what_it_keeps() -> None:
-    torch.manual_seed(0)
-    backbone = make_backbone("swin_tiny", drop_path=0.3)
-    block = backbone.layers[3].blocks[1]
-    assert block.drop_path == pytest.approx(0.3)
-    branch = torch.ones(10_000, 1, 1, 1)
-    dropped = block.train()._drop(branch)
-    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
-    # The mean of 10,000 draws has a standard deviation of 0.0065.
-    assert dropped.mean().item() == pytest.approx(1, abs=0.03)
-    assert torch.equal(block.eval()._drop(branch), branch)
-
-
 def test_frozen_norm_equals_batch_norm_and_keeps_half_precision() -> None:
     torch.manual_seed(0)
     norm = torch.nn.BatchNorm2d(5).eval()

@@ -45,7 +45,7 @@ def small_run(data: Path, **training: object) -> Run:
             "test_size": {"short_side": 64},
         },
         "model": {
-            "backbone": {"norm": "frozen"},
+            "backbone": {"norm": "frozen", "drop_path": 0.3},
             "decoder_layers": 2, "encoder_layers": 1, "num_queries": 6,
         },
         # choosing the least certain points, and a high rate, make another run of a last bit

@@ -6,6 +6,7 @@ import timm
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mask2former.model.drop_path import replace_drop_paths
 from mask2former.model.features import STRIDES, Backbone
 from mask2former.model.frozen_norm import freeze_batch_norms
 from mask2former.model.simple_pyramid import SingleStrideBackbone
@@ -104,6 +105,7 @@ class ChannelsFirst(nn.Module):
 
 def _make_timm_backbone(name: str, drop_path: float) -> Backbone:
     body = _make_features(name, drop_path)
+    replace_drop_paths(body)
     info: Any = body.feature_info
     strides, channels = info.reduction(), info.channels()
     if getattr(body, "output_fmt", "NCHW") == "NHWC":

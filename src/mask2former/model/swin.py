@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 
+from mask2former.model.drop_path import DropPath
 from mask2former.model.features import STRIDES, Backbone
 
 PATCH_SIZE = 4
@@ -124,11 +125,12 @@ class SwinBlock(nn.Module):
         self, dim: int, num_heads: int, *, window: int, shift: int, drop_path: float
     ) -> None:
         super().__init__()
-        self.window, self.shift, self.drop_path = window, shift, drop_path
+        self.window, self.shift = window, shift
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, 4 * dim)
+        self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)
 
     def forward(
         self, tokens: Float[Tensor, "b h w c"], separated: Bool[Tensor, "windows n n"]
@@ -139,8 +141,8 @@ class SwinBlock(nn.Module):
             tokens: Of the stage.
             separated: True where two tokens of a shifted window are no neighbours in the image.
         """
-        tokens = tokens + self._drop(self._attend(self.norm1(tokens), separated))
-        return tokens + self._drop(self.mlp(self.norm2(tokens)))
+        tokens = tokens + self.drop_path1(self._attend(self.norm1(tokens), separated))
+        return tokens + self.drop_path2(self.mlp(self.norm2(tokens)))
 
     def _attend(self, tokens: Tensor, separated: Tensor) -> Tensor:
         h, w = tokens.shape[1:3]
@@ -153,13 +155,6 @@ class SwinBlock(nn.Module):
         if self.shift:
             tokens = tokens.roll((self.shift, self.shift), dims=(1, 2))
         return tokens[:, :h, :w]
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Leave the branch out for some images of a training batch, and scale up the others."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        return branch * branch.new_empty(len(branch), 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
 class WindowAttention(nn.Module):

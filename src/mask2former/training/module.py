@@ -18,6 +18,7 @@ from mask2former.distributed import mean_over_ranks, rank
 from mask2former.loss.criterion import Criterion, LossTerms
 from mask2former.loss.matching import CostWeights
 from mask2former.loss.points import DrawPoints
+from mask2former.model.drop_path import drawn_from
 from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
 from mask2former.training.averaging import AveragedWeights
 from mask2former.training.optimizer import make_optimizer
@@ -96,8 +97,12 @@ class TrainingModule(lightning.LightningModule):
         losses: dict[str, Tensor] = {}
         parts = split_batch(batch, self.run.training.images_per_pass)
         for number, part in enumerate(parts, start=1):
-            with self._gradients_exchanged(number == len(parts)):
-                terms = self._score(part, num_masks, class_weight)
+            generators = [generator_of(seed, self.device) for seed in part.seeds]
+            with (
+                self._gradients_exchanged(number == len(parts)),
+                drawn_from(self.model, generators),
+            ):
+                terms = self._score(part, num_masks, class_weight, generators)
                 loss = self.criterion.total(terms)
                 self.manual_backward(loss)
             found = {"loss": loss.detach(), **weighted_sums(terms, self.criterion.weights)}
@@ -126,11 +131,17 @@ class TrainingModule(lightning.LightningModule):
         mean_masks, mean_weight = mean_over_ranks([num_masks, weight], self.device)
         return mean_masks.clamp(min=1), mean_weight
 
-    def _score(self, batch: Batch, num_masks: Tensor, class_weight: Tensor) -> LossTerms:
+    def _score(
+        self,
+        batch: Batch,
+        num_masks: Tensor,
+        class_weight: Tensor,
+        generators: list[torch.Generator],
+    ) -> LossTerms:
         images = pad_images(batch.images, self.model.pixel_mean.flatten(), SIZE_DIVISOR)
         prediction = self.model(images)
         padded_size = (images.shape[2], images.shape[3])
-        draws = [draw_from(seed, images.device) for seed in batch.seeds]
+        draws: list[DrawPoints] = [partial(torch.rand, generator=g) for g in generators]
         try:
             return self.criterion(
                 prediction, batch.targets, padded_size, num_masks, class_weight, draws
@@ -158,10 +169,9 @@ class TrainingModule(lightning.LightningModule):
         }
 
 
-def draw_from(seed: int, device: torch.device) -> DrawPoints:
-    """Draws that depend on the seed alone, not on what else is drawn in this process."""
-    generator = torch.Generator(device).manual_seed(seed % 2**63)
-    return partial(torch.rand, generator=generator)
+def generator_of(seed: int, device: torch.device) -> torch.Generator:
+    """Of one image: its draws depend on the seed alone, not on what else this process draws."""
+    return torch.Generator(device).manual_seed(seed % 2**63)
 
 
 def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
