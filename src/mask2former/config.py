@@ -254,6 +254,11 @@ class Training(Part):
         description="the same numbers in every run on one kind of device, in more time",
     )
     eval_every: Positive | None = Field(default=None, description="steps; none: 10 times a run")
+    patience: Positive | None = Field(
+        default=None,
+        description="evaluations in a row without a better main metric after which the run ends; "
+        "none: it runs to its end",
+    )
     save_every: Positive | None = Field(
         default=None,
         description="steps between saved states, besides those of evaluations; none: only those",

@@ -14,6 +14,7 @@ from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import evaluate
 from mask2former.evaluation.scored_data import open_scored_data
 from mask2former.inference.segmenter import Segmenter
+from mask2former.training.callbacks import ScoreAndSave
 from mask2former.training.module import TrainingModule
 from mask2former.training.train import TrainResult, choose_precision, train
 from mask2former.types import Batch
@@ -254,16 +255,9 @@ def test_an_unreadable_validation_image_costs_no_training(
     assert result.steps == 4
 
 
-@pytest.mark.parametrize(
-    ("wanted", "device", "message"),
-    [
-        ("16-mixed", "cpu", "16-mixed needs a GPU"),
-        ("32-true", "meta", "device 'meta' cannot train so far; choose one of cpu, cuda, mps"),
-    ],
-)
-def test_precisions_that_a_device_lacks_are_refused(wanted, device, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        choose_precision(wanted, torch.device(device))
+def test_a_precision_that_a_device_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="16-mixed needs a GPU"):
+        choose_precision("16-mixed", torch.device("cpu"))
 
 
 def test_the_cpu_trains_in_float32_unless_told_otherwise() -> None:
@@ -278,3 +272,26 @@ def test_the_logged_rate_is_that_of_the_step(finished: TrainResult) -> None:
     # warm-up over 20 steps times the poly factor of the steps done before
     expected = [1e-3 * (t + 1) / 20 * (1 - t / 4) ** 0.9 for t in range(4)]
     assert rates == pytest.approx(expected)
+
+
+def test_a_run_that_gets_no_better_ends_early_and_stays_ended(
+    data: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    scores = iter([1.0, 3.0, 3.0, 2.0])
+    monkeypatch.setattr(ScoreAndSave, "_evaluate", lambda *_: {"PQ": next(scores)})
+    caplog.set_level("INFO")
+    run = tiny_run(data, steps=40, eval_every=1, patience=2)
+    result = train(run, tmp_path / "run", device="cpu", progress=False)
+    assert result.steps == 4
+    assert "step 4 of 40: the run ends here: no better PQ than 3.00 in 2 evaluations" in caplog.text
+    assert read(tmp_path / "run/weights/best.safetensors").weights.keys()
+    again = train(run, tmp_path / "run", device="cpu", progress=False, resume=True)
+    assert again.steps == 4
+
+
+def test_patience_needs_something_to_wait_for(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_synthetic(folder, train_images=2, val_images=1, size=(64, 80), seed=0)
+    (folder / "annotations/panoptic_val.json").unlink()
+    with pytest.raises(ValueError, match=r"training\.patience = 2 waits .* no validation split"):
+        train(tiny_run(folder, patience=2), tmp_path / "run", device="cpu", progress=False)

@@ -174,6 +174,7 @@ class ScoreAndSave(lightning.Callback):
         classes: Classes,
         validation: ScoredImages | None,
         every: int,
+        patience: int | None = None,
     ) -> None:
         """Say what to score.
 
@@ -184,22 +185,29 @@ class ScoreAndSave(lightning.Callback):
             classes: Of the model.
             validation: What to score on; nothing is scored without it.
             every: Steps between two times; the last step always counts.
+            patience: Scorings in a row without a better main metric that end the run.
         """
         self.output, self.run_log, self.classes = output, log, classes
         self.saving = saving
         self.scored = 0
         self.validation, self.every = validation, every
+        self.patience, self.since_best = patience, 0
         self.best = -math.inf
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"best": self.best, "metrics": self.metrics, "scored": self.scored}
+        return {
+            "best": self.best,
+            "since_best": self.since_best,
+            "metrics": self.metrics,
+            "scored": self.scored,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.metrics = state_dict["best"], state_dict["metrics"]
-        self.scored = state_dict["scored"]
+        self.scored, self.since_best = state_dict["scored"], state_dict.get("since_best", 0)
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -224,15 +232,21 @@ class ScoreAndSave(lightning.Callback):
         assert isinstance(module, TrainingModule)
         step = trainer.global_step
         is_last = step == module.num_steps
-        trainer.should_stop = trainer.should_stop or is_last
-        if step == self.scored or (step % self.every and not is_last):
-            return
+        if step != self.scored and (is_last or step % self.every == 0):
+            self._score_and_save(trainer, module)
+        trainer.should_stop = trainer.should_stop or is_last or self._has_waited_enough
+
+    @property
+    def _has_waited_enough(self) -> bool:
+        return self.patience is not None and self.since_best >= self.patience
+
+    def _score_and_save(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         # Before scoring, which may meet a file that it cannot read.
         self.saving.save_once(trainer)
         start = time.perf_counter()
         with self.saving.requests.at_once(), module.scored_weights():
             self.score(trainer, module)
-        self.scored = step
+        self.scored = trainer.global_step
         self.saving.save(trainer)
         self.run_log.interrupted_for(time.perf_counter() - start)
 
@@ -244,13 +258,22 @@ class ScoreAndSave(lightning.Callback):
             save(weights / "last.safetensors", state, module.run, self.classes)
         if self.validation is not None:
             self.metrics = self._evaluate(trainer, module)
-            value = self.metrics[MAIN_METRIC[module.run.task]]
+            name = MAIN_METRIC[module.run.task]
+            value = self.metrics[name]
             if math.isnan(value):
                 logger.warning("the validation split has no object to score")
             elif value > self.best:
-                self.best = value
+                self.best, self.since_best = value, 0
                 if is_main():
                     save(weights / "best.safetensors", state, module.run, self.classes)
+            else:
+                self.since_best += 1
+            if self._has_waited_enough and trainer.global_step < module.num_steps:
+                logger.info(
+                    "step %d of %d: the run ends here: no better %s than %.2f in %d evaluations "
+                    "(training.patience)",
+                    trainer.global_step, module.num_steps, name, self.best, self.since_best,
+                )  # fmt: skip
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         assert self.validation is not None

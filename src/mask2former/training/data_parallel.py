@@ -50,12 +50,20 @@ class MetBefore(ClusterEnvironment):
         return rank()
 
 
+class DataParallel(DDPStrategy):
+    """DDP on any device; Lightning would open a stream of CUDA's for every accelerator."""
+
+    def determine_ddp_device_ids(self) -> list[int] | None:
+        """None: where the model's parameters are."""
+        return super().determine_ddp_device_ids() if self.root_device.type == "cuda" else None
+
+
 def data_parallel() -> DDPStrategy:
     """Every process has the whole model; gradients are averaged once a step.
 
     As in the authors' release, buffers are not exchanged: frozen statistics never change, and
     synchronised ones are equal everywhere.
     """
-    return DDPStrategy(
+    return DataParallel(
         cluster_environment=MetBefore(), broadcast_buffers=False, gradient_as_bucket_view=True
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import lightning
 import torch
@@ -21,8 +21,14 @@ from mask2former.config_io import write_run
 from mask2former.data.problems import Strict
 from mask2former.distributed import broadcast, is_main, joined, main_first, world_size
 from mask2former.inference.device import find_device
+from mask2former.training.accelerator import (
+    NO_PINNED_MEMORY,
+    AnyDevice,
+    computes_in_bfloat16,
+    make_precision,
+    make_strategy,
+)
 from mask2former.training.callbacks import RunLog, ScoreAndSave
-from mask2former.training.data_parallel import data_parallel
 from mask2former.training.determinism import make_deterministic
 from mask2former.training.loader import (
     Splits,
@@ -47,8 +53,6 @@ from mask2former.weights.start import load_start
 logger = logging.getLogger(__name__)
 EVALUATIONS_PER_RUN = 10
 ChosenPrecision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
-ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
-"""Types of devices, and Lightning's names for them."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,11 @@ def _train(
         splits = open_splits(run.data, run.task)
         if not resume:
             _check_data(splits, run)
+        if run.training.patience is not None and splits.validation is None:
+            raise ValueError(
+                f"training.patience = {run.training.patience} waits for better metrics, but the "
+                "data have no validation split; leave it out, or hold images out with --split"
+            )
         num_steps = count_steps(run, splits.epoch_length)
         if run.training.deterministic:
             make_deterministic()
@@ -150,11 +159,12 @@ def _train(
             classes=splits.classes,
             validation=splits.validation,
             every=eval_every,
+            patience=run.training.patience,
         )
         writer = StateWriter(files, splits.classes)
         trainer = _make_trainer(where, precision, writer, callbacks=[log, saving, scoring])
         done = 0 if state is None else state.step
-        loader = make_loader(splits, run, start=done, pin_memory=where.type == "cuda")
+        loader = make_loader(splits, run, start=done, pin_memory=where.type not in NO_PINNED_MEMORY)
         apply_model_options(model, run, where.type, world_size())
         module = TrainingModule(model, run, num_steps)
         if state is not None:
@@ -176,24 +186,16 @@ def _train(
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision:
-    """The precision to train in: "auto" is bf16 on a GPU that computes with it, else float32.
+    """The precision to train in: "auto" is bf16 on a device that computes with it, else float32.
 
     Raises:
-        ValueError: The device cannot train, or not in this precision.
+        ValueError: The device cannot train in this precision.
     """
-    if device.type not in ACCELERATORS:
-        raise ValueError(
-            f"device {device.type!r} cannot train so far; choose one of {', '.join(ACCELERATORS)}"
-        )
     if wanted == "16-mixed" and device.type == "cpu":
         raise ValueError("precision 16-mixed needs a GPU; take 32-true or bf16-mixed on the CPU")
     if wanted != "auto":
         return wanted
-    if device.type != "cuda":
-        return "32-true"
-    with torch.cuda.device(device):
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if has_bf16 else "32-true"
+    return "bf16-mixed" if computes_in_bfloat16(device) else "32-true"
 
 
 def _fit(
@@ -215,16 +217,17 @@ def _make_trainer(
     *,
     callbacks: list[lightning.Callback],
 ) -> lightning.Trainer:
+    plugins: list[Any] = [writer, make_precision(precision, device)]
+    if world_size() == 1:
+        plugins.append(LightningEnvironment())  # not whatever Lightning finds, as a scheduler's
     with _quiet():
         return lightning.Trainer(
-            accelerator=ACCELERATORS[device.type],
-            devices=1 if device.index is None else [device.index],
-            strategy=data_parallel() if world_size() > 1 else "auto",
-            precision=precision,
+            accelerator=AnyDevice(),
+            devices=[device],  # pyrefly: ignore[bad-argument-type]
+            strategy=make_strategy(device),
             max_steps=-1,  # scoring ends the run: Lightning would not even begin one that is done
             max_epochs=-1,
-            # not whatever Lightning finds, such as a scheduler's
-            plugins=[writer] if world_size() > 1 else [writer, LightningEnvironment()],
+            plugins=plugins,
             callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
