@@ -163,6 +163,11 @@ class Data(Part):
     )
     ignore_index: int = Field(default=255, description="value of PNG masks that is not scored")
     augmentation: Annotated[LargeScaleJitter | ShortestEdgeCrop, Field(discriminator="kind")]
+    copy_paste: Fraction = Field(
+        default=0.0,
+        description="probability that a training image gets objects of another one, moved by an "
+        "augmentation of its own",
+    )
     test_size: TestSize = TestSize()
     tta: TestTimeAugmentation | None = Field(
         default=None,

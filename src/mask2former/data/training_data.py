@@ -13,6 +13,13 @@ from rich.console import Console
 from rich.progress import track
 
 from mask2former.data.annotations import Annotations, SegmentMap, annotation_size
+from mask2former.data.copy_paste import (
+    check_sources,
+    choose_objects,
+    cut_geometry,
+    draw_other,
+    paste_objects,
+)
 from mask2former.data.dataset import Dataset, TaskDataset
 from mask2former.data.derive import for_task
 from mask2former.data.geometry import Geometry, Size
@@ -43,6 +50,7 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         draw_geometry: Callable[[Size, np.random.Generator], Geometry],
         color_jitter: bool,
         keep_emptied: bool,
+        copy_paste: float = 0.0,
     ) -> None:
         """Derive the task's annotations.
 
@@ -53,15 +61,19 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
             draw_geometry: `large_scale_jitter` or `shortest_edge_crop` with its arguments bound.
             color_jitter: Change colours at random.
             keep_emptied: See `transforms.make_target`; `transforms.keeps_emptied` is the authors'.
+            copy_paste: The probability that a sample gets objects of another image. Samples that
+                get none are those of probability 0.
 
         Raises:
-            ValueError: The data set cannot serve the task.
+            ValueError: The data set cannot serve the task, or has no objects to paste.
         """
         self.dataset = for_task(dataset, task)
         self.task: Task = task
         self.draw_geometry = draw_geometry
         self.color_jitter = color_jitter
         self.keep_emptied = keep_emptied
+        self.copy_paste = copy_paste
+        check_sources(self.dataset, copy_paste)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -74,12 +86,41 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         size = annotation_size(annotations)
         image = read_image(record.image, annotated_size=size)
         geometry = self.draw_geometry(size, generator)
-        return Sample(
+        sample = Sample(
             image=augment_image(image, geometry, generator if self.color_jitter else None),
             target=make_target(annotations, geometry, self.task, keep_emptied=self.keep_emptied),
             image_id=record.image_id,
             seed=seed,
         )
+        if self.copy_paste > 0 and generator.random() < self.copy_paste:
+            source = draw_other(image_index, len(self), generator)
+            return self._paste(sample, source, geometry.crop, generator)
+        return sample
+
+    def _paste(
+        self, sample: Sample, source: int, size: Size, generator: np.random.Generator
+    ) -> Sample:
+        """Lay objects of another image over the part of a sample that is no padding.
+
+        Args:
+            sample: Without them.
+            source: Index of the other image.
+            size: (height, width) of that part, at the top left.
+            generator: Draws the objects, then what is drawn for any image.
+        """
+        record = self.dataset.records[source]
+        is_thing = self.dataset.classes.is_thing
+        objects = choose_objects(self.dataset.decode(record), is_thing, generator)
+        annotated = annotation_size(objects)
+        geometry = cut_geometry(self.draw_geometry(annotated, generator), size)
+        pasted = make_target(objects, geometry, self.task, keep_emptied=False)
+        if len(pasted.labels) == 0:
+            return sample
+        pixels = read_image(record.image, annotated_size=annotated)
+        colors = generator if self.color_jitter else None
+        moved = augment_image(pixels, geometry, colors)
+        image, target = paste_objects(sample.image, sample.target, moved, pasted)
+        return sample._replace(image=image, target=target)
 
 
 def without_empty_images(dataset: D) -> D:

@@ -99,6 +99,7 @@ def open_splits(data: Data, task: Task) -> Splits:
         draw_geometry=geometry_drawer(augmentation),
         color_jitter=augmentation.color_jitter,
         keep_emptied=keeps_emptied(task, augmentation.kind),
+        copy_paste=data.copy_paste,
     )
     held_out = [folder.validation for folder in folders if folder.validation is not None]
     for validation in held_out:
