@@ -272,6 +272,13 @@ class Training(Part):
         default=False,
         description="SIGUSR1 puts a job of SLURM back into its queue once the state is saved",
     )
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="a step whose loss or gradients are not finite stops the run, or is left out",
+    )
+    max_skipped: Positive = Field(
+        default=10, description="steps that are not finite, in a row, after which a run stops"
+    )
     log_every: Positive = 20
     log_layers: bool = Field(default=False, description="also the losses of every prediction layer")
     loggers: tuple[LoggerName, ...] = Field(

@@ -112,9 +112,9 @@ class RunLog(lightning.Callback):
         self.clock.step_ends()
         for name, value in outputs.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.steps += 1
+        self.steps += bool(outputs)  # a step that was left out has no losses
         step = trainer.global_step
-        if step % self.every and step != pl_module.num_steps:
+        if not self.steps or (step % self.every and step != pl_module.num_steps):
             return
         sums = torch.stack([*self.sums.values()]).tolist()
         means = mean_over_ranks([total / self.steps for total in sums], pl_module.device)

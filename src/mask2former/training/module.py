@@ -1,27 +1,30 @@
 """One training step: data, model and losses meet here."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from mask2former.config import Run
-from mask2former.data.batching import pad_images, split_batch
+from mask2former.data.batching import split_batch
 from mask2former.distributed import mean_over_ranks, rank
-from mask2former.loss.criterion import Criterion, LossTerms
+from mask2former.loss.criterion import LossTerms
 from mask2former.loss.matching import CostWeights
-from mask2former.loss.points import DrawPoints
-from mask2former.model.drop_path import drawn_from
-from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
+from mask2former.model.mask2former import Mask2Former
 from mask2former.training.averaging import AveragedWeights
+from mask2former.training.diagnosis import Work
+from mask2former.training.evidence import EvidenceFolder, make_criterion
+from mask2former.training.guards import Guard, poisoned, stop_at
 from mask2former.training.optimizer import make_optimizer
+from mask2former.training.passes import Normalizers, own_drop_paths, predict, score
 from mask2former.training.schedule import learning_rate_factor
 from mask2former.types import Batch, Target
 
@@ -29,13 +32,23 @@ from mask2former.types import Batch, Target
 class TrainingModule(lightning.LightningModule):
     """What Lightning needs to know."""
 
-    def __init__(self, model: Mask2Former, run: Run, num_steps: int) -> None:
+    def __init__(
+        self,
+        model: Mask2Former,
+        run: Run,
+        num_steps: int,
+        *,
+        evidence: EvidenceFolder | None = None,
+        on_batch: Callable[[Batch], None] | None = None,
+    ) -> None:
         """Wrap a model.
 
         Args:
             model: With the weights it starts from.
             run: Its configuration.
             num_steps: Of the whole run.
+            evidence: Where a step is kept that is not finite; none: nowhere.
+            on_batch: Called with every batch before it goes to the device.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -44,14 +57,13 @@ class TrainingModule(lightning.LightningModule):
         self._averages_to_load: dict[str, Any] | None = None
         self.run = run
         self.num_steps = num_steps
-        loss = run.loss
-        self.criterion = Criterion(
-            CostWeights(loss.class_weight, loss.mask_weight, loss.dice_weight),
-            no_object_weight=loss.no_object_weight,
-            num_points=loss.num_points,
-            oversample_ratio=loss.oversample_ratio,
-            importance_ratio=loss.importance_ratio,
-        )
+        self.criterion = make_criterion(run)
+        self.evidence = evidence
+        self.on_batch = on_batch
+        training = run.training
+        skips = training.on_nonfinite == "skip"
+        self.guard = Guard(model, skips=skips, max_skipped=training.max_skipped)
+        self._work: Work | None = None
 
     def on_fit_start(self) -> None:
         """Parameters are on their device."""
@@ -61,12 +73,14 @@ class TrainingModule(lightning.LightningModule):
                 self.averaged.load_state_dict(self._averages_to_load)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Averages belong to the state of a run."""
+        """Averages belong to the state of a run, and how many steps were not finite of late."""
+        checkpoint["not_finite_in_a_row"] = self.guard.in_a_row
         if self.averaged is not None:
             checkpoint["averages"] = self.averaged.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See `on_save_checkpoint`."""
+        self.guard.in_a_row = checkpoint.get("not_finite_in_a_row", 0)
         self._averages_to_load = checkpoint.get("averages")
 
     def scored_weights(self) -> AbstractContextManager:
@@ -76,8 +90,14 @@ class TrainingModule(lightning.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw this step's random numbers from its place in the run, so that a run can resume."""
         del batch, batch_idx
-        step_seed = (self.run.training.seed * 1_000_003 + self.global_step) * 4096 + rank()
-        torch.manual_seed(step_seed % 2**63)
+        torch.manual_seed(self._step_seed())
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Let others look at it while that waits for no device."""
+        del dataloader_idx
+        if self.on_batch is not None:
+            self.on_batch(batch)
+        return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of the optimizer on this rank's images of a batch, part by part.
@@ -87,24 +107,23 @@ class TrainingModule(lightning.LightningModule):
 
         Returns:
             The losses, weighted and summed over layers, `loss` their sum; of this rank's images,
-            so that the mean over ranks is the loss of the batch.
+            so that the mean over ranks is the loss of the batch. None where the step is left out.
 
         Raises:
-            FloatingPointError: The predictions are not finite.
+            FloatingPointError: The loss or its gradients are not finite.
         """
         del batch_idx
-        num_masks, class_weight = self._normalizers(batch.targets)
+        normalizers = self._normalizers(batch.targets)
+        self._work = self._work_on(batch, normalizers)
+        self.guard.begin_step()
         losses: dict[str, Tensor] = {}
         parts = split_batch(batch, self.run.training.images_per_pass)
         for number, part in enumerate(parts, start=1):
-            generators = [generator_of(seed, self.device) for seed in part.seeds]
-            with (
-                self._gradients_exchanged(number == len(parts)),
-                drawn_from(self.model, generators),
-            ):
-                terms = self._score(part, num_masks, class_weight, generators)
+            exchanged = self._gradients_exchanged(number == len(parts))
+            with exchanged, own_drop_paths(self.model, part):
+                terms, reason = self._score(part, normalizers)
                 loss = self.criterion.total(terms)
-                self.manual_backward(loss)
+                self.manual_backward(self.guard.watch(loss, part.image_ids, reason))
             found = {"loss": loss.detach(), **weighted_sums(terms, self.criterion.weights)}
             if self.run.training.log_layers:
                 found |= layer_losses(terms, self.criterion.weights)
@@ -115,39 +134,71 @@ class TrainingModule(lightning.LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
+        if self.guard.in_a_row:
+            return {}
         if self.averaged is not None:
             self.averaged.update()
         return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients of all parameters together."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self.run.optimizer.clip_norm)
+        """Clip the gradients of all parameters together; go no further where they are no numbers.
 
-    def _normalizers(self, targets: list[Target]) -> tuple[Tensor, Tensor]:
+        Raises:
+            FloatingPointError: They are not, and the step is not to be left out.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.run.optimizer.clip_norm)
+        step = self.global_step + 1
+        scaler = self._scaler
+        verdict = self.guard.check(norm, step, scaler)
+        if verdict == "go on":
+            return
+        for parameter in parameters:
+            parameter.grad = None  # so that the optimizer does nothing
+        if verdict == "stop":
+            assert self._work is not None, "the step began"
+            raise stop_at(
+                step,
+                self.model,
+                self.criterion,
+                self._work._replace(scale=1.0 if scaler is None else scaler.get_scale()),
+                place=self.evidence,
+                in_a_row=self.guard.in_a_row,
+            )
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        plugin = self.trainer.precision_plugin
+        return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
+    def _step_seed(self) -> int:
+        seed = (self.run.training.seed * 1_000_003 + self.global_step) * 4096 + rank()
+        return seed % 2**63
+
+    def _work_on(self, batch: Batch, normalizers: Normalizers) -> Work:
+        """The step, as it can be done again."""
+        return Work(
+            batch,
+            normalizers,
+            self._step_seed(),
+            self.run.training.images_per_pass,
+            str(self.trainer.precision),
+        )
+
+    def _normalizers(self, targets: list[Target]) -> Normalizers:
         """Masks, and weights of the class loss, of a batch: the mean over ranks of their sums."""
         weight = self.criterion.class_weight_of(targets, self.run.model.num_queries)
         num_masks = sum(len(target.labels) for target in targets)
         mean_masks, mean_weight = mean_over_ranks([num_masks, weight], self.device)
-        return mean_masks.clamp(min=1), mean_weight
+        return Normalizers(mean_masks.clamp(min=1), mean_weight)
 
-    def _score(
-        self,
-        batch: Batch,
-        num_masks: Tensor,
-        class_weight: Tensor,
-        generators: list[torch.Generator],
-    ) -> LossTerms:
-        images = pad_images(batch.images, self.model.pixel_mean.flatten(), SIZE_DIVISOR)
-        prediction = self.model(images)
-        padded_size = (images.shape[2], images.shape[3])
-        draws: list[DrawPoints] = [partial(torch.rand, generator=g) for g in generators]
+    def _score(self, batch: Batch, normalizers: Normalizers) -> tuple[LossTerms, str | None]:
+        """Losses, or why they are NaN: this rank must take part in the exchange all the same."""
+        predicted = predict(self.model, batch)
         try:
-            return self.criterion(
-                prediction, batch.targets, padded_size, num_masks, class_weight, draws
-            )
+            return score(self.criterion, predicted, batch, normalizers), None
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}. Images of the batch: {batch.image_ids}") from error
+            return poisoned(predicted.prediction), str(error).partition(":")[0]
 
     def _gradients_exchanged(self, is_last: bool) -> AbstractContextManager:
         """Ranks exchange gradients once a step, in the backward pass of the last part."""
@@ -167,11 +218,6 @@ class TrainingModule(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-
-def generator_of(seed: int, device: torch.device) -> torch.Generator:
-    """Of one image: its draws depend on the seed alone, not on what else this process draws."""
-    return torch.Generator(device).manual_seed(seed % 2**63)
 
 
 def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:

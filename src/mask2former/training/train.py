@@ -30,6 +30,8 @@ from mask2former.training.accelerator import (
 )
 from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.determinism import make_deterministic
+from mask2former.training.early_warnings import EarlyWarnings
+from mask2former.training.evidence import EvidenceFolder
 from mask2former.training.loader import (
     Splits,
     count_steps,
@@ -87,7 +89,8 @@ def train(
     Raises:
         FileNotFoundError: The data, the weights or the run to resume is missing.
         ValueError: The data or the configuration is wrong, or `output` is taken.
-        FloatingPointError: The predictions became infinite.
+        FloatingPointError: The loss or its gradients became infinite, and `training.on_nonfinite`
+            does not let the run go on; the weights are those before.
         Stopped: Somebody pressed Ctrl-C, or the system asked; the state is saved.
     """
     started = time.perf_counter()
@@ -162,11 +165,15 @@ def _train(
             patience=run.training.patience,
         )
         writer = StateWriter(files, splits.classes)
-        trainer = _make_trainer(where, precision, writer, callbacks=[log, saving, scoring])
+        early = EarlyWarnings(
+            run, splits.classes, epoch_length=splits.epoch_length, num_steps=num_steps
+        )
+        trainer = _make_trainer(where, precision, writer, callbacks=[log, early, saving, scoring])
         done = 0 if state is None else state.step
         loader = make_loader(splits, run, start=done, pin_memory=where.type not in NO_PINNED_MEMORY)
         apply_model_options(model, run, where.type, world_size())
-        module = TrainingModule(model, run, num_steps)
+        evidence = EvidenceFolder(output / "evidence", run, splits.classes)
+        module = TrainingModule(model, run, num_steps, evidence=evidence, on_batch=early.look)
         if state is not None:
             check_fits(state.path, module, splits.classes)
         with saving.requests:
@@ -298,6 +305,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            # of float16, whose first steps may find no scale that does not overflow
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             # between compiled parts
             warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
             yield
