@@ -194,6 +194,36 @@ def test_a_request_to_end_is_passed_on_once(launch: Launch, tmp_path: Path, to_a
     assert not any(map(is_running, ranks))
 
 
+def test_what_a_scheduler_announces_is_passed_on_and_left_to_the_ranks(
+    launch: Launch, tmp_path: Path
+) -> None:
+    note = "lambda *_: (folder / f'told{rank()}').touch()"
+    listen = f"signal.signal(signal.SIGUSR1, {note}); (folder / f'ready{{rank()}}').touch()"
+    go_on = "[time.sleep(0.01) for _ in iter((folder / 'go').exists, True)]"
+    process = launch(f"{listen}; {go_on}")
+    assert wait_until(lambda: len(list(tmp_path.glob("ready*"))) == 2)
+    for _ in range(2):
+        process.send_signal(signal.SIGUSR1)
+        assert wait_until(lambda: len(list(tmp_path.glob("told*"))) == 2)
+        for path in tmp_path.glob("told*"):
+            path.unlink()
+    assert process.poll() is None
+    (tmp_path / "go").touch()
+    assert process.communicate() == ("", "")
+    assert process.returncode == 0
+
+
+def test_what_a_scheduler_announces_ends_ranks_that_do_not_listen(
+    launch: Launch, tmp_path: Path
+) -> None:
+    process = launch(WAIT)
+    ranks = process_ids(tmp_path)
+    process.send_signal(signal.SIGUSR1)
+    assert process.communicate() == ("", "")
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert not any(map(is_running, ranks))
+
+
 def test_no_rank_outlives_a_launcher_that_is_killed(launch: Launch, tmp_path: Path) -> None:
     with launch(WAIT) as process:
         ranks = process_ids(tmp_path)

@@ -1,5 +1,7 @@
 """Files that are never seen half written, and folders that can be written to."""
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,34 @@ def replacing(path: Path) -> Iterator[Path]:
 def unfinished_path(path: Path) -> Path:
     """Where a file lies until it is complete."""
     return path.with_name(f".{path.name}.unfinished")
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Add to the end of a file all or nothing, also where the disk becomes full meanwhile.
+
+    Args:
+        path: It need not be there yet.
+        data: Such as a line with its end.
+
+    Raises:
+        OSError: It cannot be written; the file is as long as it was.
+    """
+    start = path.stat().st_size if path.exists() else 0
+    try:
+        with naming(path), path.open("ab", buffering=0) as file:
+            written = file.write(data)
+            if written < len(data):
+                file.write(data[written:])  # which fails, and says why
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, start)
+        raise
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file cannot be written, in a few words."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "the disk is full" if is_full else error.strerror or str(error)
 
 
 @contextmanager

@@ -25,6 +25,8 @@ TIME_TO_END = 60.0
 """Seconds for a process to save its state and clean up before it is killed."""
 TIME_TO_END_ALONE = 5.0
 """The same after its launcher is gone."""
+PASSED_ON = getattr(signal, "SIGUSR1", None)  # not on Windows
+"""A signal that is the processes' business alone."""
 
 
 def launched() -> bool:
@@ -37,7 +39,8 @@ def run_processes(count: int, arguments: Sequence[str], command: Sequence[str] =
 
     Rank 0 has this process's output. Of what the others write, a failure's message is shown, once
     for all, unless rank 0 says itself why it failed. When one fails, or this process is asked to
-    end, the others are ended; they end too when this one is killed.
+    end, the others are ended; they end too when this one is killed. SIGUSR1, with which schedulers
+    announce the end of a job, is passed on: what they make of it is theirs.
 
     Args:
         count: Processes.
@@ -86,6 +89,7 @@ class _Process:
         self.code: int | None = None
         self._said = bytearray()
         self._was_asked_to_end = False
+        self._passed_on: int | None = None
         is_shown = rank == 0
         listener = variables.get(LISTENER)
         with _ignoring_interrupts():  # until it does so itself
@@ -108,6 +112,10 @@ class _Process:
         self._was_asked_to_end = True
         self._process.terminate()
 
+    def pass_on(self, number: int) -> None:
+        self._passed_on = number
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -122,7 +130,12 @@ class _Process:
 
     @property
     def says_why_itself(self) -> bool:
-        """Its messages are shown, and it had time for one."""
+        """Its messages are shown and it had time for one, or there is nothing to say.
+
+        A command that does not listen to a signal is ended by it, as it would be without others.
+        """
+        if self.code is not None and self._passed_on == -self.code:
+            return True
         return self.rank == 0 and self.code is not None and self.code > 0
 
     def message(self) -> str:
@@ -190,7 +203,10 @@ class _Run:
         """Until all have ended, or one has failed, or a signal came: its number."""
         while len(self._ended) < len(self._processes):
             signal_number = self._take_event()
-            if signal_number is not None:
+            if signal_number is not None and signal_number == PASSED_ON:
+                for process in self._processes:
+                    process.pass_on(signal_number)
+            elif signal_number is not None:
                 return signal_number
             if any(process.failure for process in self._ended):
                 break
@@ -203,7 +219,7 @@ class _Run:
                 process.ask_to_end()
         end = time.monotonic() + TIME_TO_END
         while len(self._ended) < len(self._processes):
-            if self._take_event() is not None or time.monotonic() > end:
+            if self._take_event() not in (None, PASSED_ON) or time.monotonic() > end:
                 for process in self._processes:
                     process.kill()
                 end = float("inf")
@@ -232,11 +248,13 @@ class _Run:
 
 @contextmanager
 def _signals_to(events: _Events) -> Iterator[None]:
-    """Ctrl-C and requests to end become events."""
+    """Ctrl-C, requests to end and what is passed on become events."""
     if threading.current_thread() is not threading.main_thread():  # signals are not for others
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if PASSED_ON is not None and signal.getsignal(PASSED_ON) != signal.SIG_IGN:
+        numbers.append(PASSED_ON)
     before = [signal.signal(number, lambda n, _: events.put(int(n))) for number in numbers]
     try:
         yield

@@ -260,7 +260,7 @@ def test_too_many_steps_in_a_row_stop_a_run_that_leaves_them_out(
 def in_float16(scale: float) -> Callable[..., MixedPrecision]:
     """What a run on a CPU is not given by name."""
     scaler = torch.amp.GradScaler("cpu", init_scale=scale, backoff_factor=2.0**-30)
-    return lambda name, device: MixedPrecision("16-mixed", device.type, scaler)
+    return lambda _, device: MixedPrecision("16-mixed", device.type, scaler)
 
 
 @pytest.mark.runs

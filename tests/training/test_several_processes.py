@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,11 @@ import torch
 from mask2former.config import Run
 from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
+from mask2former.training.module import TrainingModule
+from mask2former.training.signals import Stopped
+from mask2former.training.state import StateFiles
 from mask2former.training.train import train
+from mask2former.types import Batch
 from mask2former.weights.build import build_model
 from mask2former.weights.open import read
 
@@ -118,3 +125,68 @@ def test_two_processes_train_as_one_does(
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "run", alone, run)
     assert done.stdout.count("20 steps in") == 1
+
+
+# Two ranks of `mask2former`, whose launcher gets in a step what SLURM sends before a job's end.
+ANNOUNCED = """
+import os, signal, sys, time
+from mask2former.cli import main as cli
+from mask2former.distributed import is_main
+from mask2former.launch import launched, run_processes
+from mask2former.training.module import TrainingModule
+
+step, announced_in, *words = TrainingModule.training_step, *sys.argv[1:]
+
+def announced_step(self, batch, batch_idx):
+    losses = step(self, batch, batch_idx)
+    if self.global_step == int(announced_in) and is_main():
+        os.kill(os.getppid(), signal.SIGUSR1)
+    if self.global_step >= int(announced_in):
+        time.sleep(0.2)
+    return losses
+
+TrainingModule.training_step = announced_step
+if launched():
+    sys.exit(cli.main(words))
+sys.exit(run_processes(2, sys.argv[1:], [__file__]))
+"""
+
+
+@contextmanager
+def announced_in(step: int) -> Iterator[None]:
+    """The same for a run in this process."""
+    training_step = TrainingModule.training_step
+
+    def announced_step(self: TrainingModule, batch: Batch, batch_idx: int) -> object:
+        if self.global_step == step:
+            signal.raise_signal(signal.SIGUSR1)
+        return training_step(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", announced_step)
+        yield
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_a_run_goes_on_with_another_number_of_processes(
+    data: Path, alone: Path, tmp_path: Path
+) -> None:
+    run, output = small_run(data), tmp_path / "run"
+    files = StateFiles(output / "checkpoints")
+    with announced_in(5), pytest.raises(Stopped, match="SIGUSR1"):
+        train(run, output, device="cpu", progress=False)
+    assert files.newest_good().step == 6
+    script = tmp_path / "announced.py"
+    script.write_text(ANNOUNCED, encoding="utf-8")
+    words = ["train", "--resume", "--device", "cpu", "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, str(script), "12", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 128 + signal.SIGUSR1, done.stderr
+    assert 12 <= files.newest_good().step < STEPS
+    train(run, output, device="cpu", progress=False, resume=True)
+    assert files.newest_good().step == STEPS
+    assert_same(output, alone, run)

@@ -55,10 +55,15 @@ def test_what_was_ignored_stays_ignored() -> None:
 
 def test_one_of_several_processes_of_a_launcher_hears_the_first_alone(monkeypatch) -> None:
     monkeypatch.setenv("MASK2FORMER_LAUNCHED", "1")
-    with StopRequests() as requests:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-        assert requests.number == signal.SIGTERM
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        with StopRequests() as requests:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert requests.number == signal.SIGTERM
+        signal.raise_signal(signal.SIGUSR1)  # a late one, to all that SLURM knows
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_handlers_that_a_library_replaced_are_put_back() -> None:
@@ -253,17 +258,29 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_stops_it(tmp_path: Path, n
     assert saved_step(tmp_path) == int((tmp_path / "step0").read_text()) > 0
 
 
-@pytest.mark.parametrize("asked", [pytest.param("launcher", marks=pytest.mark.slow), "rank 1"])
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [
+        pytest.param("launcher", signal.SIGTERM, marks=pytest.mark.slow),
+        ("launcher", signal.SIGUSR1),
+        pytest.param("all", signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param("rank 1", signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.runs
-def test_all_ranks_stop_after_the_same_step(tmp_path: Path, asked: str) -> None:
+def test_all_ranks_stop_after_the_same_step(tmp_path: Path, asked: str, number: int) -> None:
     process = start(tmp_path, str(tmp_path / "launcher.py"))
     for rank in range(2):
         wait_for(tmp_path / f"step{rank}", process)
-    if asked == "launcher":
-        process.terminate()
-    else:
-        os.kill(int((tmp_path / "pid1").read_text()), signal.SIGUSR1)
+    match asked:
+        case "launcher":
+            process.send_signal(number)
+        case "all":
+            os.killpg(process.pid, number)
+        case "rank 1":
+            os.kill(int((tmp_path / "pid1").read_text()), number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + (signal.SIGTERM if asked == "launcher" else signal.SIGUSR1)
+    assert process.returncode == 128 + number, err
+    assert "rror" not in err
     steps = {int((tmp_path / f"step{rank}").read_text()) for rank in range(2)}
     assert steps == {saved_step(tmp_path)}, err

@@ -17,6 +17,7 @@ from mask2former.files import replacing
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.tasks import Task
+from mask2former.training.dispensable import Dispensable
 from mask2former.training.loggers import RunLoggers
 from mask2former.training.module import TrainingModule
 from mask2former.training.pictures import NUM_PICTURES
@@ -24,8 +25,8 @@ from mask2former.training.progress import ProgressLine, used_memory
 from mask2former.training.saving import SaveAndStop
 from mask2former.training.step_clock import StepClock
 from mask2former.training.strips import extend_strip
+from mask2former.training.weights_files import WeightsFiles
 from mask2former.types import Classes
-from mask2former.weights.native import save
 
 logger = logging.getLogger(__name__)
 MAIN_METRIC: dict[Task, str] = {"semantic": "mIoU", "instance": "AP", "panoptic": "PQ"}
@@ -189,6 +190,8 @@ class ScoreAndSave(lightning.Callback):
         """
         self.output, self.run_log, self.classes = output, log, classes
         self.saving = saving
+        self.weights = WeightsFiles(output / "weights", classes)
+        self.dispensable = Dispensable()
         self.scored = 0
         self.validation, self.every = validation, every
         self.patience, self.since_best = patience, 0
@@ -202,17 +205,24 @@ class ScoreAndSave(lightning.Callback):
             "since_best": self.since_best,
             "metrics": self.metrics,
             "scored": self.scored,
+            "weights": self.weights.steps,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See `state_dict`."""
         self.best, self.metrics = state_dict["best"], state_dict["metrics"]
         self.scored, self.since_best = state_dict["scored"], state_dict.get("since_best", 0)
+        self.weights.steps = state_dict.get("weights", {})  # states were without before
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Catch up on what a run was killed in, or stopped before."""
+        """Catch up on what a run was killed in, or stopped before, or had no room to write."""
+        assert isinstance(pl_module, TrainingModule)
+        step = trainer.global_step
+        if step == self.scored and self.weights.lacks(step):
+            with pl_module.scored_weights():
+                self.weights.write("last", pl_module.model.state_dict(), pl_module.run, step=step)
         self._score_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -252,10 +262,8 @@ class ScoreAndSave(lightning.Callback):
 
     def score(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         """Write the last weights, and the best ones when they are."""
-        weights = self.output / "weights"
-        state = module.model.state_dict()
-        if is_main():
-            save(weights / "last.safetensors", state, module.run, self.classes)
+        step, state = trainer.global_step, module.model.state_dict()
+        self.weights.write("last", state, module.run, step=step)
         if self.validation is not None:
             self.metrics = self._evaluate(trainer, module)
             name = MAIN_METRIC[module.run.task]
@@ -263,16 +271,17 @@ class ScoreAndSave(lightning.Callback):
             if math.isnan(value):
                 logger.warning("the validation split has no object to score")
             elif value > self.best:
-                self.best, self.since_best = value, 0
-                if is_main():
-                    save(weights / "best.safetensors", state, module.run, self.classes)
+                self.since_best = 0
+                # what is not written is not the best: a later one may be less good
+                if self.weights.write("best", state, module.run, step=step):
+                    self.best = value
             else:
                 self.since_best += 1
-            if self._has_waited_enough and trainer.global_step < module.num_steps:
+            if self._has_waited_enough and step < module.num_steps:
                 logger.info(
                     "step %d of %d: the run ends here: no better %s than %.2f in %d evaluations "
                     "(training.patience)",
-                    trainer.global_step, module.num_steps, name, self.best, self.since_best,
+                    step, module.num_steps, name, self.best, self.since_best,
                 )  # fmt: skip
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
@@ -287,11 +296,11 @@ class ScoreAndSave(lightning.Callback):
             device=module.device,
         )
         folder = self.output / "pictures" / "validation"
-        folder.mkdir(parents=True, exist_ok=True)
 
         def draw(index: int, prediction: Prediction) -> None:
             if index < NUM_PICTURES:
-                extend_strip(folder / f"{index}.png", prediction.draw(), trainer.global_step)
+                with self.dispensable.writing("pictures of predictions"):
+                    extend_strip(folder / f"{index}.png", prediction.draw(), trainer.global_step)
 
         result = evaluate(segmenter, self.validation, on_prediction=draw)
         module.model.train()
@@ -305,6 +314,9 @@ class ScoreAndSave(lightning.Callback):
             "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items()),
         )  # fmt: skip
         text = json.dumps({"step": trainer.global_step, **result.as_json()}, indent=1)
-        with replacing(self.output / "metrics.json") as unfinished:
+        with (
+            self.dispensable.writing("metrics in metrics.json"),
+            replacing(self.output / "metrics.json") as unfinished,
+        ):
             unfinished.write_text(text, encoding="utf-8")
         return result.metrics

@@ -199,7 +199,8 @@ def _run_backward(
         loss = criterion.total(score(criterion, predicted, batch, work.normalizers))
     except FloatingPointError:
         return Gradients(0.0, "")
-    found = torch.autograd.grad(work.scale * loss, [*learning.values()], allow_unused=True)
+    with torch.autocast(loss.device.type, enabled=False):  # as in the step
+        found = torch.autograd.grad(work.scale * loss, [*learning.values()], allow_unused=True)
     gradients = {n: g / work.scale for n, g in zip(learning, found, strict=True) if g is not None}
     largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items()}
     name = max(largest, key=lambda each: largest[each])

@@ -1,6 +1,7 @@
 """Where a run's values and pictures go: files, TensorBoard, and services by name."""
 
 import csv
+import io
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from PIL import Image
 
 from mask2former.config import LoggerName, Run
 from mask2former.config_io import format_run
-from mask2former.files import replacing
+from mask2former.files import append_whole, replacing
 from mask2former.training.curves import LOG_NAME
 from mask2former.training.metrics_file import MetricsFile
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 CSV_NAME = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
+FILES = (LOG_NAME, "csv")
+"""Places that nothing but a full disk keeps from being written to, which may not last."""
 INSTALL: Mapping[LoggerName, str] = {
     "tensorboard": "pip install 'mask2former[train]'",
     "wandb": "pip install wandb",
@@ -69,7 +72,7 @@ class RunLoggers:
     """`metrics.jsonl`, and all that a run's configuration names, as one logger.
 
     A run does not end because a place cannot be reached: one that fails is left out from then on,
-    with a warning. Only `metrics.jsonl` is tried again each time.
+    with a warning. Only plain files are tried again each time.
     """
 
     def __init__(self, output: Path, names: Sequence[LoggerName]) -> None:
@@ -83,6 +86,7 @@ class RunLoggers:
             ValueError: The package of one is missing.
         """
         check_loggers(names)
+        self._failing: set[str] = set()
         self.file = MetricsFile(output / LOG_NAME)
         self._places: dict[str, RunLogger] = {LOG_NAME: JsonLines(self.file)}
         for name in dict.fromkeys(names):
@@ -109,13 +113,19 @@ class RunLoggers:
             try:
                 call(place)
             except Exception as error:  # whatever a service's library raises
-                if name == LOG_NAME:
-                    logger.warning(
-                        "%s cannot be written (%s); the next values are tried", name, error
-                    )
+                if name in FILES:
+                    self._tell_once(name, error)
                     continue
                 logger.warning("%s failed and gets nothing more of this run: %s", name, error)
                 del self._places[name]
+            else:
+                self._failing.discard(name)
+
+    def _tell_once(self, name: str, error: Exception) -> None:
+        """Until it works again."""
+        if name not in self._failing:
+            logger.warning("%s cannot be written (%s); the next values are tried", name, error)
+        self._failing.add(name)
 
 
 class JsonLines:
@@ -157,8 +167,9 @@ class Csv:
         if self._is_first or not row.keys() <= set(self._columns):
             self._rewrite(row, end=step if self._is_first else None)
         self._is_first = False
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, self._columns).writerow(row)
+        append_whole(self._path, line.getvalue().encode())
 
     def _rewrite(self, row: Mapping[str, str], *, end: int | None) -> None:
         """Keep whole rows of steps before `end`, or all, under all columns."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mask2former.files import replacing
+from mask2former.files import append_whole, replacing
 
 logger = logging.getLogger(__name__)
 Entry: TypeAlias = dict[str, Any]
@@ -32,15 +32,9 @@ class MetricsFile:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write one line. Where the disk is full, it is left out and a warning says so once."""
         line = (json.dumps(entry) + "\n").encode()
-        start = self.path.stat().st_size if self.path.exists() else 0
         try:
-            with self.path.open("ab", buffering=0) as file:
-                written = file.write(line)
-                if written < len(line):
-                    file.write(line[written:])  # which fails, and says why
+            append_whole(self.path, line)
         except OSError as error:
-            with suppress(OSError):
-                os.truncate(self.path, start)
             self._tell(error)
             return
         self.num_entries += 1
@@ -58,10 +52,22 @@ class MetricsFile:
         kept = [entry for entry in read_entries(self.path) if entry["step"] <= step]
         kept = kept[:num_entries]
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        if self.path.is_file() and self.path.read_bytes() != text.encode():
-            with replacing(self.path) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
+        try:
+            self._become(text.encode())
+        except OSError as error:
+            self._tell(error)
         self.num_entries = len(kept)
+
+    def _become(self, wanted: bytes) -> None:
+        """What goes at the end needs no room on the disk, which may be full."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        if content == wanted:
+            return
+        if content.startswith(wanted):
+            os.truncate(self.path, len(wanted))
+            return
+        with replacing(self.path) as unfinished:
+            unfinished.write_bytes(wanted)
 
     def flush(self) -> None:
         """Until the lines are on the disk, as a state that counts them will be."""

@@ -123,7 +123,9 @@ class TrainingModule(lightning.LightningModule):
             with exchanged, own_drop_paths(self.model, part):
                 terms, reason = self._score(part, normalizers)
                 loss = self.criterion.total(terms)
-                self.manual_backward(self.guard.watch(loss, part.image_ids, reason))
+                # else autocast makes half the products of gradients of what is float32 on purpose
+                with torch.autocast(self.device.type, enabled=False):
+                    self.manual_backward(self.guard.watch(loss, part.image_ids, reason))
             found = {"loss": loss.detach(), **weighted_sums(terms, self.criterion.weights)}
             if self.run.training.log_layers:
                 found |= layer_losses(terms, self.criterion.weights)

@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
@@ -52,7 +53,8 @@ class ProgressLine:
             memory_gib=used_memory(self.device) / 2**30,
         )
         if self.bar is None:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(OSError):  # it may go to a file on a full disk, or to nobody any more
+                print(line, file=sys.stderr, flush=True)  # noqa: T201
         else:
             self.bar.update(self.task, completed=step, description=line)
 

@@ -41,8 +41,9 @@ class StopRequests:
     """Notes the first signal that asks this process to end; a second one ends it at once.
 
     As a context manager around a run. Signals that were ignored before stay ignored, and one of
-    several processes of a launcher leaves it to the launcher to insist. Where signals cannot be
-    listened to, outside the main thread, none is ever noted.
+    several processes of a launcher leaves it to the launcher to insist; once it has left the run it
+    does not hear SIGUSR1, which the system may have sent as well. Where signals cannot be listened
+    to, outside the main thread, none is ever noted.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,8 @@ class StopRequests:
 
     def __exit__(self, *_: object) -> None:
         self._stop_listening()
+        if launched() and REQUEUE_SIGNAL in self._before:
+            signal.signal(REQUEUE_SIGNAL, signal.SIG_IGN)
 
     def listen(self) -> None:
         """Put the handlers in place again, which a library has replaced by its own meanwhile."""

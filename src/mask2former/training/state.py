@@ -1,6 +1,5 @@
 """Saved states of a run: always one that is whole, and the newest such found again."""
 
-import errno
 import logging
 import os
 import zipfile
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from mask2former.files import naming, unfinished_path
+from mask2former.files import naming, reason_of, unfinished_path
 from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)
@@ -137,15 +136,13 @@ class StateFiles:
         _flush(self.folder)
 
     def _tell_failure(self, error: OSError, step: int) -> None:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if is_full else error.strerror or str(error)
         resumed = "nothing was saved before" if self.step is None else (
             f"the last good state is that of step {self.step}"
         )  # fmt: skip
         logger.warning(
             "the state of step %d cannot be saved to %s: %s; %s; the run goes on and tries again "
             "at the next save",
-            step, self.last, reason, resumed,
+            step, self.last, reason_of(error), resumed,
         )  # fmt: skip
 
 

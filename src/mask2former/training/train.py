@@ -20,6 +20,7 @@ from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
 from mask2former.data.problems import Strict
 from mask2former.distributed import broadcast, is_main, joined, main_first, world_size
+from mask2former.files import removed_if_empty, usable_folder
 from mask2former.inference.device import find_device
 from mask2former.training.accelerator import (
     NO_PINNED_MEMORY,
@@ -30,6 +31,7 @@ from mask2former.training.accelerator import (
 )
 from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.determinism import make_deterministic
+from mask2former.training.dispensable import Dispensable
 from mask2former.training.early_warnings import EarlyWarnings
 from mask2former.training.evidence import EvidenceFolder
 from mask2former.training.loader import (
@@ -91,6 +93,7 @@ def train(
         ValueError: The data or the configuration is wrong, or `output` is taken.
         FloatingPointError: The loss or its gradients became infinite, and `training.on_nonfinite`
             does not let the run go on; the weights are those before.
+        OSError: The run's folder cannot be written to at the start, or in the end the last weights.
         Stopped: Somebody pressed Ctrl-C, or the system asked; the state is saved.
     """
     started = time.perf_counter()
@@ -181,7 +184,9 @@ def _train(
         if saving.stopped_by is not None:
             raise _stopped(run, saving.stopped_by)
         if is_main():
-            plot_run(output)
+            with Dispensable().writing("plots of the run"):
+                plot_run(output)
+        scoring.weights.require(trainer.global_step)
     best = output / "weights/best.safetensors"
     return TrainResult(
         output=output,
@@ -249,9 +254,11 @@ def _is_taken(output: Path) -> bool:
 
 
 def _make_folder(run: Run, output: Path) -> None:
+    usable_folder(output)
+    with removed_if_empty(output):  # so that the same command may be given again
+        write_run(run, output / "config.yaml")
     for folder in ("weights", "checkpoints", "pictures/training"):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    write_run(run, output / "config.yaml")
 
 
 def _state_to_resume(files: StateFiles) -> SavedState | None:
@@ -305,7 +312,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
-            # of float16, whose first steps may find no scale that does not overflow
+            # the schedule goes on where the first steps overflow in 16-mixed and are left out
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             # between compiled parts
             warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")

@@ -1,11 +1,15 @@
 """Our own file: weights, configuration and classes in one `.safetensors`."""
 
 import json
-from collections.abc import Collection, Mapping
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -40,11 +44,28 @@ def save(path: Path, weights: Mapping[str, Tensor], run: Run, classes: Classes) 
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that others may read, whole or not at all."""
+    """Write a safetensors file that others may read, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as unfinished:
-        save_file(contiguous, unfinished, dict(metadata))
+        with _system_errors():
+            save_file(contiguous, unfinished, dict(metadata))
         unfinished.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets the owner only
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """What the system said, such as of a full disk, which safetensors tells in words alone."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def write_origin(run: Run, classes: Classes) -> dict[str, str]:
