@@ -30,7 +30,8 @@ def test_synthesized_data_are_checked(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert f"{drawn}: coco-panoptic, panoptic, 7 classes" in shown
     assert f"report: {drawn.parent / 'report' / 'report.html'}" in shown
-    assert shown.endswith(f"next: mask2former train --data {drawn} --task panoptic\n")
+    command = f"mask2former train --data {drawn} --task panoptic --preset tiny"
+    assert shown.endswith(f"next: {command}\n")
 
 
 def test_json_has_what_programs_need(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +49,24 @@ def test_json_has_what_programs_need(drawn: Path, capsys: pytest.CaptureFixture[
     assert Path(answer["report"]).is_file()
     for problem in answer["warnings"]:
         assert {"kind", "file", "message", "count"} <= set(problem)
+
+
+def test_proposals_are_shown_with_a_command_and_not_applied(
+    drawn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "check", str(drawn), "--workers", "0", "--output", str(drawn.parent / "r")]
+    capsys.readouterr()
+    assert main(words) == OK
+    shown = capsys.readouterr().out
+    assert "  training.batch_size: 4 instead of 8\n    4 images to train on" in shown
+    (command,) = [line for line in shown.splitlines() if line.startswith("with all of them: ")]
+    assert "--set training.batch_size=4" in command
+    assert shown.endswith(f"next: mask2former train --data {drawn} --task panoptic\n")
+    assert main([*words, "--json"]) == OK
+    answer = json.loads(capsys.readouterr().out)
+    assert command == f"with all of them: {answer['proposed_command']}"
+    by_key = {proposal["key"]: proposal for proposal in answer["proposals"]}
+    assert (by_key["training.batch_size"]["value"], by_key["training.batch_size"]["now"]) == (4, 8)
 
 
 def test_errors_exit_with_2_and_one_line(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from mask2former.evaluation.scored_data import open_scored_data
 from mask2former.inference.segmenter import Segmenter
 from mask2former.training.callbacks import ScoreAndSave
 from mask2former.training.module import TrainingModule
+from mask2former.training.strips import read_strip
 from mask2former.training.train import TrainResult, choose_precision, train
 from mask2former.types import Batch
 from mask2former.weights.open import load, read
@@ -49,6 +50,10 @@ def tiny_run(data: Path, task: str = "panoptic", **training: object) -> Run:
     return compose_run(changes, lambda: ("panoptic",))
 
 
+def column_labels(path: Path) -> list[str | int]:
+    return [column.label for column in read_strip(path)]
+
+
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A whole run, to be read and not changed."""
@@ -77,7 +82,8 @@ def test_a_run_leaves_what_its_folder_promises(data: Path, finished: TrainResult
     assert len(list((output / "pictures/training").glob("*.png"))) == 8
     with Image.open(output / "pictures/training/0.png") as picture:
         assert picture.width > picture.height
-    assert len(list((output / "pictures/validation").glob("*.png"))) == 2
+    strips = sorted((output / "pictures/validation").glob("*.png"))
+    assert [column_labels(path) for path in strips] == [["image", "ground truth", 2, 4]] * 2
     assert result.best_weights.is_file()
     image = next(data.rglob("*.jpg"), None) or next(data.rglob("images/**/*.png"))
     prediction = Segmenter.load(output, device="cpu").predict(image)
@@ -122,6 +128,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(data, tmp_path, finished) -
     run = run.model_copy(update={"data": run.data.model_copy(update={"workers": 2})})
     stop_and_resume(run, tmp_path / "broken")
     assert equal_weights(finished.output, tmp_path / "broken")
+    strip = tmp_path / "broken/pictures/validation/0.png"
+    assert column_labels(strip) == ["image", "ground truth", 2, 4]
 
 
 def test_averages_and_passes_are_resumed_as_well(data, tmp_path, finished) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 from mask2former.check.conventions import conventions
 from mask2former.check.findings import Finding, Group, finding, group_findings
 from mask2former.check.judge import judge
+from mask2former.check.needs import Proposal
+from mask2former.check.proposals import propose
 from mask2former.check.survey import Progress, Split, survey
 from mask2former.config import Run
-from mask2former.config_io import compose_run
+from mask2former.config_io import compose_run, without_none
 from mask2former.data.dataset import Dataset
 from mask2former.data.open import DataFolder, natural_tasks
 from mask2former.data.problems import Collected, Problem
@@ -61,6 +63,11 @@ class Check:
         notes += conventions(self.splits, self.run.task)
         return list(dict.fromkeys(notes))
 
+    @cached_property
+    def proposals(self) -> list[Proposal]:
+        """What would fit the data better than the run as its preset has it."""
+        return propose(self.splits, self.run)
+
 
 def check_folder(
     folder: Path,
@@ -105,8 +112,8 @@ def open_folder(
     Arguments and errors as of `check_folder`. A data set without splits is one, unless fractions
     say how to divide it.
     """
-    chosen = {"preset": preset, "task": task}
-    named = {key: value for key, value in chosen.items() if value is not None}
+    how = {"paths": (folder,), "format": format, "split_fractions": fractions}
+    named = without_none({"preset": preset, "task": task, "data": how})
     run = compose_run(named, lambda: natural_tasks(folder, format))
     problems = Collected()
     source = DataFolder(

@@ -10,6 +10,7 @@ import numpy as np
 
 from mask2former.check.charts import bar_cell, number
 from mask2former.check.findings import Group, Severity, of_severity
+from mask2former.check.needs import Proposal, shown
 from mask2former.check.pictures import Picture
 from mask2former.check.sizes import Vanishing
 from mask2former.check.statistics import ClassStatistics, SplitStatistics, Spread
@@ -38,6 +39,9 @@ class Page:
     classes: Classes
     notes: Sequence[str]
     groups: Sequence[Group]
+    proposals: Sequence[Proposal]
+    proposed_command: str | None
+    """With all proposals; none without any."""
     splits: Mapping[str, SplitStatistics]
     per_class: Mapping[str, Sequence[ClassStatistics]]
     charts: Sequence[str]
@@ -56,6 +60,7 @@ def render(page: Page) -> str:
     sections = [
         _head(page),
         _problems(page),
+        _section("proposals", "Proposals", _proposals(page)),
         _section("understood", "How the files were understood", _understood(page)),
         _section("splits", "Splits", _splits(page)),
         _section("sizes", "Sizes", f'<div class="charts">{"".join(page.charts)}</div>'),
@@ -88,7 +93,8 @@ def _head(page: Page) -> str:
         _tile("error", errors, "error" if errors else "fine"),
         _tile("warning", warnings, "warning" if warnings else "fine"),
     ]
-    links = ["problems", "understood", "splits", "sizes", "classes", "samples", "augmented"]
+    links = ["problems", "proposals", "understood", "splits", "sizes", "classes", "samples"]
+    links.append("augmented")
     return (
         f"<h1>Data check</h1><p class=under><code>{escape(page.folder)}</code></p>"
         f"<p class=under>read as {escape(page.format)}, for {escape(page.task)} segmentation with "
@@ -139,6 +145,23 @@ def _group(group: Group, page: Page) -> str:
 
 def _list(items: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
+def _proposals(page: Page) -> str:
+    if page.proposed_command is None:
+        return f"<p>None: preset {escape(page.preset)} as it is.</p>"
+    rows = "".join(
+        f'<tr><td class="key"><code>{escape(p.key)}</code></td>'
+        f"<td>{escape(shown(p.now))}</td>"
+        f"<td>{escape(shown(p.value))}</td><td>{escape(p.reason)}</td></tr>"
+        for p in page.proposals
+    )
+    return (
+        f"<p class=under>What may fit these data better than preset {escape(page.preset)}. Nothing "
+        f'is applied by itself.</p><div class="wide"><table><thead><tr><th>key</th><th>preset</th>'
+        f"<th>proposed</th><th>because</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>All of them: <code>{escape(page.proposed_command)}</code></p>"
+    )
 
 
 def _understood(page: Page) -> str:

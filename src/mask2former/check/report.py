@@ -1,6 +1,7 @@
 """The report of a check: a page for people, JSON for programs."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from mask2former.check.check_folder import Check
 from mask2former.check.findings import Severity, of_severity
 from mask2former.check.page import Page, render
 from mask2former.check.pictures import augmented_samples, offenders, random_samples
+from mask2former.check.proposals import train_command
 from mask2former.check.sizes import MASK_STRIDE
 from mask2former.check.statistics import (
     ClassStatistics,
@@ -64,7 +66,15 @@ def as_json(check: Check) -> dict[str, Any]:
         "errors": [group.as_json() for group in of_severity(groups, "error")],
         "warnings": [group.as_json() for group in of_severity(groups, "warning")],
         "information": [group.as_json() for group in of_severity(groups, "information")],
+        "proposals": [proposal.as_json() for proposal in check.proposals],
+        "proposed_command": proposed_command(check),
     }
+
+
+def proposed_command(check: Check) -> str | None:
+    """The line that trains with all proposals; none where there are none."""
+    proposals = check.proposals
+    return shlex.join(train_command(check.run, proposals)) if proposals else None
 
 
 def _details(
@@ -112,6 +122,8 @@ def _make_page(
         classes=dataset.classes,
         notes=check.notes,
         groups=check.groups,
+        proposals=check.proposals,
+        proposed_command=proposed_command(check),
         splits=statistics,
         per_class=per_class,
         charts=_draw_charts(check),

@@ -1,5 +1,6 @@
 """`mask2former data`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from mask2former.cli.train import free_folder
 if TYPE_CHECKING:
     from mask2former.check.check_folder import Check
     from mask2former.check.findings import Group
+    from mask2former.check.needs import Proposal
 
 
 def check(
@@ -38,7 +40,8 @@ def check(
     report = Report(as_json)
     with report.working():
         from mask2former.check.check_folder import open_folder, read_everything
-        from mask2former.check.report import as_json, write_report
+        from mask2former.check.proposals import train_command
+        from mask2former.check.report import as_json, proposed_command, write_report
         from mask2former.files import removed_if_empty, usable_folder
 
         fractions = parse_shares(split)
@@ -53,14 +56,13 @@ def check(
             page = write_report(found, folder)
         groups = found.groups
     _show(report, found, groups)
+    _show_proposals(report, found.proposals, proposed_command(found))
     report.text(f"\nreport: {page}")
     severe = ("error", "warning") if strict else ("error",)
     faults = [group for group in groups if group.severity in severe]
     report.finish(
         {**as_json(found), "report": page},
-        ["mask2former", "data", "check", str(data)]
-        if faults
-        else _train_command(data, found.run.task, data_format, split),
+        ["mask2former", "data", "check", str(data)] if faults else train_command(found.run),
     )
     if faults:
         raise ValueError(_summary(data, page, faults))
@@ -89,12 +91,6 @@ def synthesize(
     )
 
 
-def _train_command(data: Path, task: str, data_format: str | None, split: str | None) -> list[str]:
-    options = {"--format": data_format, "--split": split}
-    given = [word for name, value in options.items() if value for word in (name, value)]
-    return ["mask2former", "train", "--data", str(data), "--task", task, *given]
-
-
 def _show(report: Report, found: "Check", groups: "list[Group]") -> None:
     dataset = found.first.dataset
     count = len(dataset.classes)
@@ -109,6 +105,18 @@ def _show(report: Report, found: "Check", groups: "list[Group]") -> None:
     )
     for group in groups:
         report.text(f"\n{group.severity}: {group.kind} ({group.count})\n  {group.message}")
+
+
+def _show_proposals(report: Report, proposals: Sequence["Proposal"], command: str | None) -> None:
+    from mask2former.check.needs import shown
+
+    if command is None:
+        return
+    report.text("\nproposals (nothing is applied by itself):")
+    for proposal in proposals:
+        values = f"{shown(proposal.value)} instead of {shown(proposal.now)}"
+        report.text(f"  {proposal.key}: {values}\n    {proposal.reason}")
+    report.text(f"\nwith all of them: {command}")
 
 
 def _summary(data: Path, page: Path, faults: "list[Group]") -> str:

@@ -8,11 +8,13 @@ from jaxtyping import Bool, Integer, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
+from mask2former.data.annotations import Annotations, SegmentMap
 from mask2former.inference.captions import Caption, inner_point, write_captions
 from mask2former.inference.palette import Color, class_color
 from mask2former.masks.id_maps import compact_ids
 from mask2former.masks.packed import unpack_masks
-from mask2former.masks.rle import decode_rle
+from mask2former.masks.polygons import mask_to_rle
+from mask2former.masks.rle import decode_rle, rle_area
 from mask2former.types import (
     Classes,
     InstanceResult,
@@ -152,6 +154,34 @@ def draw_target(image: UInt8[np.ndarray, "h w 3"], target: Target, classes: Clas
     class_ids = target.labels.tolist()
     masks = unpack_masks(target.masks, len(class_ids)).cpu().numpy()
     return draw_masks(image, masks, _labels([classes.names[c] for c in class_ids], class_ids))
+
+
+def draw_annotations(
+    image: UInt8[np.ndarray, "h w 3"],
+    annotations: Annotations,
+    classes: Classes,
+    class_ids: Mapping[int, int],
+) -> Image.Image:
+    """Draw what an image truly shows, in the colours of predictions; crowds are left out.
+
+    Args:
+        image: RGB, of the size of the annotations.
+        annotations: Of any task.
+        classes: Those that names and colours are of.
+        class_ids: Position in `classes` by class id of the annotations.
+    """
+    if isinstance(annotations, SegmentMap):
+        segments = [segment for segment in annotations.segments if not segment.is_crowd]
+        shown = [class_ids[segment.class_id] for segment in segments]
+        labels = _labels([classes.names[c] for c in shown], shown)
+        by_id = {s.id: label for s, label in zip(segments, labels, strict=True)}
+        return draw_map(image, annotations.ids, by_id)
+    items = [item for item in annotations.items if not item.is_crowd]
+    shown = [class_ids[item.class_id] for item in items]
+    labels = _labels([classes.names[c] for c in shown], shown)
+    rles = [mask_to_rle(item.mask, annotations.height, annotations.width) for item in items]
+    order = sorted(range(len(items)), key=lambda i: -rle_area(rles[i]))
+    return draw_masks(image, (decode_rle(rles[i]) for i in order), [labels[i] for i in order])
 
 
 def _labels(texts: Sequence[str], class_ids: Sequence[int]) -> list[Label]:

@@ -20,11 +20,10 @@ from mask2former.tasks import Task
 from mask2former.training.dispensable import Dispensable
 from mask2former.training.loggers import RunLoggers
 from mask2former.training.module import TrainingModule
-from mask2former.training.pictures import NUM_PICTURES
+from mask2former.training.pictures import NUM_PICTURES, draw_validation
 from mask2former.training.progress import ProgressLine, used_memory
 from mask2former.training.saving import SaveAndStop
 from mask2former.training.step_clock import StepClock
-from mask2former.training.strips import extend_strip
 from mask2former.training.weights_files import WeightsFiles
 from mask2former.types import Classes
 
@@ -286,7 +285,7 @@ class ScoreAndSave(lightning.Callback):
 
     def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         assert self.validation is not None
-        run = module.run
+        run, validation = module.run, self.validation
         segmenter = Segmenter(
             module.model,
             self.classes,
@@ -299,10 +298,11 @@ class ScoreAndSave(lightning.Callback):
 
         def draw(index: int, prediction: Prediction) -> None:
             if index < NUM_PICTURES:
+                path = folder / f"{index}.png"
                 with self.dispensable.writing("pictures of predictions"):
-                    extend_strip(folder / f"{index}.png", prediction.draw(), trainer.global_step)
+                    draw_validation(path, prediction, validation, index, trainer.global_step)
 
-        result = evaluate(segmenter, self.validation, on_prediction=draw)
+        result = evaluate(segmenter, validation, on_prediction=draw)
         module.model.train()
         if self.run_log.loggers is None:
             return result.metrics
