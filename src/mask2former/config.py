@@ -241,6 +241,11 @@ class Training(Part):
         description="compute activations again in the backward pass instead of keeping them: less "
         "memory, a longer step, the same gradients",
     )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="of several processes: ddp: each has the whole model; fsdp: parameters, "
+        "gradients and optimizer state are divided among them, for a model that does not fit",
+    )
     ema_decay: float | None = Field(
         default=None,
         ge=0,

@@ -5,10 +5,6 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
-from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
-
-from mask2former.distributed import world_size
-from mask2former.training.data_parallel import data_parallel
 
 NO_PINNED_MEMORY = ("cpu", "mps")
 """Types of devices to which PyTorch does not copy any faster from pinned memory."""
@@ -55,11 +51,6 @@ class AnyDevice(Accelerator):
     @staticmethod
     def name() -> str:
         return "any"
-
-
-def make_strategy(device: torch.device) -> Strategy:
-    """One device, or one of several processes that exchange gradients."""
-    return data_parallel() if world_size() > 1 else SingleDeviceStrategy(device)
 
 
 def make_precision(name: str, device: torch.device) -> Precision:

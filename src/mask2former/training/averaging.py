@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mask2former.training.sharding import copy_own_share, gather_whole, own_share
+
 
 class AveragedWeights:
     """An exponential moving average of the parameters that learn.
 
     Buffers, such as the statistics of batch norms, are not averaged: the averaged model has those
     of the model itself. The average is kept where the parameters are, in their precision, and costs
-    as much memory again. All processes of a run keep it alike, without exchanging anything.
+    as much memory again. All processes of a run keep it alike, or each its share of it where the
+    parameters are divided, without exchanging anything.
 
     Source:
         average += (1 - d) * (weights - average) after every step of the optimizer, where d is the
@@ -52,7 +55,8 @@ class AveragedWeights:
         """
         self._check_not_swapped("update")
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self._averages, [p.detach() for p in self._learning], 1 - decay)
+        weights = [own_share(p.detach()) for p in self._learning]
+        torch._foreach_lerp_([own_share(a) for a in self._averages], weights, 1 - decay)
         self.num_updates += 1
 
     @contextmanager
@@ -74,12 +78,14 @@ class AveragedWeights:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know: `num_updates`, and `averages` by the parameters' names.
 
+        Where the parameters are divided all ranks call it, and rank 0 gets the averages, whole.
+
         Raises:
             RuntimeError: The averages are in the model.
         """
         self._check_not_swapped("state_dict")
         averages = dict(zip(self.names, self._averages, strict=True))
-        return {"num_updates": self.num_updates, "averages": averages}
+        return {"num_updates": self.num_updates, "averages": gather_whole(averages)}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -100,12 +106,13 @@ class AveragedWeights:
                 "freeze that the run was started with"
             )
         for name, average in zip(self.names, self._averages, strict=True):
-            average.copy_(averages[name])
+            copy_own_share(average, averages[name])
         self.num_updates = state["num_updates"]
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for parameter, average in zip(self._learning, self._averages, strict=True):
+        pairs = zip(self._learning, self._averages, strict=True)
+        for parameter, average in ((own_share(p), own_share(a)) for p, a in pairs):
             own = parameter.clone()
             parameter.copy_(average)
             average.copy_(own)

@@ -16,6 +16,7 @@ from mask2former.evaluation.truth import ScoredImages
 from mask2former.files import replacing
 from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
+from mask2former.model.mask2former import Mask2Former
 from mask2former.tasks import Task
 from mask2former.training.dispensable import Dispensable
 from mask2former.training.loggers import RunLoggers
@@ -23,6 +24,7 @@ from mask2former.training.module import TrainingModule
 from mask2former.training.pictures import NUM_PICTURES, draw_validation
 from mask2former.training.progress import ProgressLine, used_memory
 from mask2former.training.saving import SaveAndStop
+from mask2former.training.sharding import whole_model
 from mask2former.training.step_clock import StepClock
 from mask2former.training.weights_files import WeightsFiles
 from mask2former.types import Classes
@@ -221,7 +223,8 @@ class ScoreAndSave(lightning.Callback):
         step = trainer.global_step
         if step == self.scored and self.weights.lacks(step):
             with pl_module.scored_weights():
-                self.weights.write("last", pl_module.model.state_dict(), pl_module.run, step=step)
+                weights = self._whole_model(pl_module).state_dict()
+                self.weights.write("last", weights, pl_module.run, step=step)
         self._score_if_due(trainer, pl_module)
 
     def on_train_batch_end(
@@ -261,10 +264,11 @@ class ScoreAndSave(lightning.Callback):
 
     def score(self, trainer: lightning.Trainer, module: TrainingModule) -> None:
         """Write the last weights, and the best ones when they are."""
-        step, state = trainer.global_step, module.model.state_dict()
+        model = self._whole_model(module)
+        step, state = trainer.global_step, model.state_dict()
         self.weights.write("last", state, module.run, step=step)
         if self.validation is not None:
-            self.metrics = self._evaluate(trainer, module)
+            self.metrics = self._evaluate(trainer, module, model)
             name = MAIN_METRIC[module.run.task]
             value = self.metrics[name]
             if math.isnan(value):
@@ -283,11 +287,16 @@ class ScoreAndSave(lightning.Callback):
                     step, module.num_steps, name, self.best, self.since_best,
                 )  # fmt: skip
 
-    def _evaluate(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
+    def _whole_model(self, module: TrainingModule) -> Mask2Former:
+        return whole_model(module.model, module.run.model, len(self.classes))
+
+    def _evaluate(
+        self, trainer: lightning.Trainer, module: TrainingModule, model: Mask2Former
+    ) -> dict[str, float]:
         assert self.validation is not None
         run, validation = module.run, self.validation
         segmenter = Segmenter(
-            module.model,
+            model,
             self.classes,
             task=run.task,
             **run.data.test_size.model_dump(),
@@ -303,7 +312,7 @@ class ScoreAndSave(lightning.Callback):
                     draw_validation(path, prediction, validation, index, trainer.global_step)
 
         result = evaluate(segmenter, validation, on_prediction=draw)
-        module.model.train()
+        model.train()
         if self.run_log.loggers is None:
             return result.metrics
         self.run_log.loggers.log(trainer.global_step, result.metrics)

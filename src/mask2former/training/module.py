@@ -23,9 +23,11 @@ from mask2former.training.averaging import AveragedWeights
 from mask2former.training.diagnosis import Work
 from mask2former.training.evidence import EvidenceFolder, make_criterion
 from mask2former.training.guards import Guard, poisoned, stop_at
+from mask2former.training.model_options import apply_model_options
 from mask2former.training.optimizer import make_optimizer
 from mask2former.training.passes import Normalizers, own_drop_paths, predict, score
 from mask2former.training.schedule import learning_rate_factor
+from mask2former.training.sharding import clip_gradients, is_sharded, whole_model
 from mask2former.types import Batch, Target
 
 
@@ -71,6 +73,7 @@ class TrainingModule(lightning.LightningModule):
             self.averaged = AveragedWeights(self.model, self.run.training.ema_decay)
             if self._averages_to_load is not None:
                 self.averaged.load_state_dict(self._averages_to_load)
+                self._averages_to_load = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Averages belong to the state of a run, and how many steps were not finite of late."""
@@ -149,7 +152,7 @@ class TrainingModule(lightning.LightningModule):
             FloatingPointError: They are not, and the step is not to be left out.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.run.optimizer.clip_norm)
+        norm = clip_gradients(parameters, self.run.optimizer.clip_norm)
         step = self.global_step + 1
         scaler = self._scaler
         verdict = self.guard.check(norm, step, scaler)
@@ -161,7 +164,7 @@ class TrainingModule(lightning.LightningModule):
             assert self._work is not None, "the step began"
             raise stop_at(
                 step,
-                self.model,
+                self._model_alone(),
                 self.criterion,
                 self._work._replace(scale=1.0 if scaler is None else scaler.get_scale()),
                 place=self.evidence,
@@ -172,6 +175,15 @@ class TrainingModule(lightning.LightningModule):
     def _scaler(self) -> torch.amp.GradScaler | None:
         plugin = self.trainer.precision_plugin
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
+    def _model_alone(self) -> Mask2Former:
+        """The model, or of one that is divided a whole copy, which asks no other rank."""
+        if not is_sharded(self.model):
+            return self.model
+        num_classes = self.model.transformer_decoder.classifier.out_features - 1
+        copy = whole_model(self.model, self.run.model, num_classes)
+        apply_model_options(copy, self.run, self.device.type, world_size=1)
+        return copy.train()
 
     def _step_seed(self) -> int:
         seed = (self.run.training.seed * 1_000_003 + self.global_step) * 4096 + rank()

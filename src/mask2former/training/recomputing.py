@@ -35,14 +35,18 @@ def recompute_activations(model: Mask2Former) -> None:
 
 
 def recomputed_blocks(model: Mask2Former) -> list[nn.Module]:
+    """The `residual_blocks` that learn."""
+    return [b for b in residual_blocks(model) if any(p.requires_grad for p in b.parameters())]
+
+
+def residual_blocks(model: Mask2Former) -> list[nn.Module]:
     """The residual blocks of the backbone, a plain ViT's pyramid, the layers of both decoders."""
     backbone = model.backbone
     blocks = [backbone.get_submodule(path) for path in find_depth(backbone).blocks]
     if isinstance(backbone, SingleStrideBackbone):
         blocks += backbone.pyramid.children()
     blocks += [*model.pixel_decoder.layers, model.pixel_decoder.fuse]
-    blocks += model.transformer_decoder.layers
-    return [block for block in blocks if any(p.requires_grad for p in block.parameters())]
+    return [*blocks, *model.transformer_decoder.layers]
 
 
 def _passes(

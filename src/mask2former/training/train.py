@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import Strategy
 from torch.utils.data import DataLoader
 
 from mask2former.check.fast import fast_check
@@ -27,9 +28,9 @@ from mask2former.training.accelerator import (
     AnyDevice,
     computes_in_bfloat16,
     make_precision,
-    make_strategy,
 )
 from mask2former.training.callbacks import RunLog, ScoreAndSave
+from mask2former.training.data_parallel import make_strategy
 from mask2former.training.determinism import make_deterministic
 from mask2former.training.dispensable import Dispensable
 from mask2former.training.early_warnings import EarlyWarnings
@@ -125,6 +126,7 @@ def _train(
     resume = state is not None
     output = files.folder.parent
     with LogFile() as log_file:
+        strategy = make_strategy(run.training, where)
         splits = open_splits(run.data, run.task)
         if not resume:
             _check_data(splits, run)
@@ -171,7 +173,8 @@ def _train(
         early = EarlyWarnings(
             run, splits.classes, epoch_length=splits.epoch_length, num_steps=num_steps
         )
-        trainer = _make_trainer(where, precision, writer, callbacks=[log, early, saving, scoring])
+        callbacks: list[lightning.Callback] = [log, early, saving, scoring]
+        trainer = _make_trainer(where, precision, writer, strategy, callbacks=callbacks)
         done = 0 if state is None else state.step
         loader = make_loader(splits, run, start=done, pin_memory=where.type not in NO_PINNED_MEMORY)
         apply_model_options(model, run, where.type, world_size())
@@ -226,6 +229,7 @@ def _make_trainer(
     device: torch.device,
     precision: ChosenPrecision,
     writer: StateWriter,
+    strategy: Strategy,
     *,
     callbacks: list[lightning.Callback],
 ) -> lightning.Trainer:
@@ -236,7 +240,7 @@ def _make_trainer(
         return lightning.Trainer(
             accelerator=AnyDevice(),
             devices=[device],  # pyrefly: ignore[bad-argument-type]
-            strategy=make_strategy(device),
+            strategy=strategy,
             max_steps=-1,  # scoring ends the run: Lightning would not even begin one that is done
             max_epochs=-1,
             plugins=plugins,
