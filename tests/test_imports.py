@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up: a file imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "tasks", "suggestions", "files", "processes", "fractions", "masks"},
+    {"types", "tasks", "suggestions", "files", "processes", "fractions", "masks", "byte_sizes"},
     {
         "kernels",
         "config",
@@ -22,6 +22,7 @@ LAYERS = (
         "published",
         "presets",
         "config_io",
+        "batch_rule",
         "ranks",
         "meeting",
         "distributed",

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from mask2former.byte_sizes import parse_size
 from mask2former.fractions import Fractions, check_fractions
 from mask2former.tasks import Task
 
@@ -39,6 +40,21 @@ def as_several(value: Any) -> Sequence[Any]:
     ):
         raise ValueError(f"{value} is no folder; give a folder, or a list of folders")
     return folders
+
+
+def as_memory_limit(value: Any) -> int | Literal["auto"] | None:
+    """Bytes, "auto", or none for no limit; sizes may have units.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, str):
+        return parse_size(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{value} is no limit; give auto, a size such as 6GiB, or nothing")
+    return value
 
 
 class Part(BaseModel):
@@ -245,6 +261,16 @@ class Training(Part):
         default="ddp",
         description="of several processes: ddp: each has the whole model; fsdp: parameters, "
         "gradients and optimizer state are divided among them, for a model that does not fit",
+    )
+    fit_memory: Annotated[int | Literal["auto"] | None, BeforeValidator(as_memory_limit)] = Field(
+        default=None,
+        description="memory of a device, such as 6GiB, or auto for what is free: images_per_pass "
+        "and checkpoint_activations are chosen at the start so that a step fits; none: as they are",
+    )
+    on_oom: Literal["stop", "shrink"] = Field(
+        default="stop",
+        description="when a step runs out of memory: stop, or repeat it with fewer images at a "
+        "time, then with recomputed activations, which is the same step",
     )
     ema_decay: float | None = Field(
         default=None,

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import ValidationError
 
+from mask2former.byte_sizes import parse_size
 from mask2former.config import Run
 from mask2former.config_errors import explain
 from mask2former.files import replacing
@@ -80,6 +81,28 @@ def parse_overrides(pairs: Iterable[str]) -> Changes:
         for name in reversed(names):
             value = {name: value}
         changes = merge(changes, value)
+    return changes
+
+
+def parse_batch(text: str | None, memory_limit: str | None) -> Changes:
+    """The changes to `training` that `--batch` and `--memory-limit` mean.
+
+    Args:
+        text: A number of images, or "auto": the preset's batch, in passes that fit into memory.
+        memory_limit: A size; with it passes are planned as well.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    changes: Changes = {}
+    if text == "auto":
+        changes["fit_memory"] = "auto"
+    elif text is not None:
+        if not text.isdecimal() or int(text) == 0:
+            raise ValueError(f"--batch {text}: no number of images; give one such as 8, or auto")
+        changes["batch_size"] = int(text)
+    if memory_limit is not None:
+        changes["fit_memory"] = parse_size(memory_limit)
     return changes
 
 

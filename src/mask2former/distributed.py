@@ -207,6 +207,25 @@ def mean_over_ranks(
     return mean
 
 
+def average_gradients(model: "torch.nn.Module") -> None:
+    """Replace each gradient by its mean over ranks; all ranks call it.
+
+    Args:
+        model: The same on all ranks, with gradients of the same parameters.
+
+    Raises:
+        RuntimeError: The processes have not joined.
+    """
+    if world_size() == 1:
+        return
+    dist = _require_group()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+        work.wait()
+    for gradient in gradients:
+        gradient /= world_size()
+
+
 def _joined_group() -> ModuleType | None:
     """torch.distributed where a group was joined, which takes torch."""
     dist = sys.modules.get("torch.distributed")

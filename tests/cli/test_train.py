@@ -128,6 +128,27 @@ def test_every_option_reaches_the_run(calls: Calls) -> None:
     assert not calls.opened  # the task is known
 
 
+def test_the_rate_follows_the_batch_unless_it_is_given(calls: Calls, capsys) -> None:
+    assert main(["train", "--data", "d", "--preset", "tiny", "--batch", "1"]) == OK
+    run, _, _ = trained(calls)
+    assert (run.training.batch_size, run.optimizer.learning_rate) == (1, 5e-4)
+    shown = capsys.readouterr().out
+    assert "learning rate 0.001 x sqrt(1 / 4) = 0.0005, since the preset's is for" in shown
+    assert "--steps 4800 shows as many" in shown
+
+
+def test_memory_is_planned_for_where_it_is_asked(calls: Calls, capsys) -> None:
+    words = ["train", "--data", "d", "--preset", "tiny", "--on-oom", "shrink"]
+    assert main([*words, "--batch", "auto", "--memory-limit", "6GiB"]) == OK
+    run, _, _ = trained(calls)
+    assert (run.training.fit_memory, run.training.batch_size) == (6 * 2**30, 4)
+    assert run.training.on_oom == "shrink"
+    assert main([*words, "--batch", "some"]) == BAD_INPUT
+    assert "--batch some: no number of images; give one such as 8, or auto" in (
+        capsys.readouterr().err
+    )
+
+
 def test_data_are_divided_and_read_as_the_options_say(calls: Calls) -> None:
     words = ["train", "--data", "d", "--split", "80/20", "--format", "yolo"]
     assert main(words) == OK

@@ -167,6 +167,8 @@ def _explain(error: Exception) -> int:
         return _explain_system_error(error)
     if isinstance(error, FileNotFoundError) or (isinstance(error, ValueError) and _is_ours(error)):
         return _say(str(error), BAD_INPUT)
+    if isinstance(error, FloatingPointError | MemoryError) and _is_ours(error):
+        return _say(str(error), FAILED)
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         install = f"pip install 'mask2former[{EXTRAS[error.name]}]'"
         return _say(f"this command needs {error.name}; run: {install}", FAILED)

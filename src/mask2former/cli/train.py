@@ -41,7 +41,20 @@ def train(
     epochs: Annotated[int | None, typer.Option(metavar="N")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N")] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Images per step, over all devices.")
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Images per step, over all devices; auto: the preset's, in passes that fit into "
+            "memory.",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Of a device, such as 6GiB: steps are made to fit."),
+    ] = None,
+    on_oom: Annotated[
+        str | None,
+        typer.Option(metavar="DO", help="When memory runs out: stop (default) or shrink."),
     ] = None,
     split: Annotated[
         str | None,
@@ -68,6 +81,7 @@ def train(
 ) -> None:
     """Train on a folder: format, task and classes come from the data."""
     run_again_in_processes(devices)
+    from mask2former.config_io import parse_batch
     from mask2former.presets import RANDOM_WEIGHTS, published_backbone
 
     if resume:
@@ -82,12 +96,17 @@ def train(
             "split_fractions": parse_fractions(split) if split else None,
         },
         "model": {"backbone": published_backbone(backbone).model_dump() if backbone else None},
-        "training": {"epochs": epochs, "steps": steps, "batch_size": batch},
+        "training": {
+            "epochs": epochs,
+            "steps": steps,
+            "on_oom": on_oom,
+            **parse_batch(batch, memory_limit),
+        },
     }
     if resume and weights is not None:
         raise ValueError("--resume goes on with the weights of the run; leave --weights out")
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
-    run = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
+    run, notes = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
     if weights == "none":
         run = run.model_copy(update={"weights": None})
     report = Report(as_json)
@@ -106,6 +125,8 @@ def train(
                 resume = resume or (output / "config.yaml").is_file()
             backbone_name = run.model.backbone.name
             report.text(f"{run.task}: preset {run.preset}, {backbone_name}, into {output}")
+            for note in notes:
+                report.text(note)
             try:
                 result = train_run(run, output, device=device, resume=resume)
             except Stopped as stopped:
@@ -130,11 +151,15 @@ def _compose(
     *changes: Mapping[str, Any],
     overrides: Sequence[str],
     resume: bool,
-) -> "Run":
+) -> tuple["Run", list[str]]:
     """The run that a file, then options, then overrides describe; the last one wins.
 
     The sizes of a trained model to start from come before them all.
+
+    Returns:
+        The run, and what follows from its batch.
     """
+    from mask2former.batch_rule import follow_batch
     from mask2former.config import NO_DATA
     from mask2former.config_io import (
         compose_run,
@@ -152,7 +177,7 @@ def _compose(
     run = compose_run(merged, lambda: _tasks_in_data(merged))
     if not run.data.paths:
         raise ValueError(NO_DATA)
-    return run
+    return (run, []) if resume else follow_batch(run, merged)
 
 
 def _sizes_of(weights: str) -> Mapping[str, Any]:

@@ -20,8 +20,6 @@ from mask2former.config_io import parse_run
 from mask2former.files import replacing
 from mask2former.inference.device import find_device
 from mask2former.inference.draw import draw_target
-from mask2former.loss.criterion import Criterion
-from mask2former.loss.matching import CostWeights
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.diagnosis import (
     Findings,
@@ -32,7 +30,7 @@ from mask2former.training.diagnosis import (
     faults_of,
 )
 from mask2former.training.model_options import apply_model_options
-from mask2former.training.passes import Normalizers
+from mask2former.training.passes import Normalizers, make_criterion
 from mask2former.training.pictures import side_by_side
 from mask2former.training.state import write_state
 from mask2former.types import Batch, Classes, Target
@@ -70,18 +68,6 @@ class Kept(NamedTuple):
     model: Mask2Former
     """In training mode, with the weights of the step."""
     work: Work
-
-
-def make_criterion(run: Run) -> Criterion:
-    """The losses that a run asks for."""
-    loss = run.loss
-    return Criterion(
-        CostWeights(loss.class_weight, loss.mask_weight, loss.dice_weight),
-        no_object_weight=loss.no_object_weight,
-        num_points=loss.num_points,
-        oversample_ratio=loss.oversample_ratio,
-        importance_ratio=loss.importance_ratio,
-    )
 
 
 def save_evidence(

@@ -67,14 +67,19 @@ class Suspect(NamedTuple):
 class Guard:
     """Watches the steps of one rank."""
 
-    def __init__(self, model: nn.Module, *, skips: bool, max_skipped: int) -> None:
+    def __init__(
+        self, model: nn.Module, *, skips: bool, max_skipped: int, keeps_statistics: bool = False
+    ) -> None:
         """Say what to do.
 
         Args:
             model: That learns; on any device.
             skips: Leave out steps that are not finite, instead of stopping at the first.
             max_skipped: The most in a row.
+            keeps_statistics: Remember what batch norms have learned before a step, also if no step
+                is left out.
         """
+        self.keeps_statistics = keeps_statistics
         self.model, self.skips, self.max_skipped = model, skips, max_skipped
         self.in_a_row = 0
         """Steps that were not finite, up to now."""
@@ -84,7 +89,7 @@ class Guard:
     def begin_step(self) -> None:
         """Forget the step before; keep what a failing forward pass would spoil."""
         self._suspects = []
-        if self.skips:
+        if self.skips or self.keeps_statistics:
             self._statistics = [(s, s.clone()) for s in learning_statistics(self.model)]
 
     def watch(self, loss: Tensor, image_ids: list[int | str], reason: str | None = None) -> Tensor:
@@ -122,7 +127,7 @@ class Guard:
             has_cause=has_cause,
         )
         if verdict == "leave out" and (scaler is None or has_cause):
-            self._restore_statistics()
+            self.restore_statistics()
             told = of_ranks(causes) or f"the norm of the gradients is {value}"
             if is_main():
                 logger.warning("step %d is left out: %s", step, told)
@@ -137,7 +142,8 @@ class Guard:
                 return f"{reason} (images {images})"
         return None
 
-    def _restore_statistics(self) -> None:
+    def restore_statistics(self) -> None:
+        """As they were before the step, where they are kept."""
         for statistic, before in self._statistics:
             statistic.copy_(before)
 

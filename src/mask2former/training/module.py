@@ -1,5 +1,6 @@
 """One training step: data, model and losses meet here."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -15,20 +16,24 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mask2former.config import Run
 from mask2former.data.batching import split_batch
-from mask2former.distributed import mean_over_ranks, rank
+from mask2former.distributed import average_gradients, mean_over_ranks, rank
 from mask2former.loss.criterion import LossTerms
 from mask2former.loss.matching import CostWeights
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.averaging import AveragedWeights
 from mask2former.training.diagnosis import Work
-from mask2former.training.evidence import EvidenceFolder, make_criterion
+from mask2former.training.evidence import EvidenceFolder
 from mask2former.training.guards import Guard, poisoned, stop_at
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.optimizer import make_optimizer
-from mask2former.training.passes import Normalizers, own_drop_paths, predict, score
+from mask2former.training.out_of_memory import is_out_of_memory, smaller
+from mask2former.training.passes import Normalizers, make_criterion, own_drop_paths, predict, score
+from mask2former.training.recomputing import recompute_activations
 from mask2former.training.schedule import learning_rate_factor
 from mask2former.training.sharding import clip_gradients, is_sharded, whole_model
 from mask2former.types import Batch, Target
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingModule(lightning.LightningModule):
@@ -64,7 +69,14 @@ class TrainingModule(lightning.LightningModule):
         self.on_batch = on_batch
         training = run.training
         skips = training.on_nonfinite == "skip"
-        self.guard = Guard(model, skips=skips, max_skipped=training.max_skipped)
+        self.guard = Guard(
+            model,
+            skips=skips,
+            max_skipped=training.max_skipped,
+            keeps_statistics=self._shrinks,
+        )
+        self.is_in_step = False
+        """Rather than in a scoring; stays true where a step fails."""
         self._work: Work | None = None
 
     def on_fit_start(self) -> None:
@@ -114,11 +126,66 @@ class TrainingModule(lightning.LightningModule):
 
         Raises:
             FloatingPointError: The loss or its gradients are not finite.
+            RuntimeError: Memory ran out (`out_of_memory.is_out_of_memory`), and the step could not
+                be done with less.
         """
         del batch_idx
+        self.is_in_step = True
         normalizers = self._normalizers(batch.targets)
+        losses = self._add_up_gradients_in_memory(batch, normalizers)
         self._work = self._work_on(batch, normalizers)
-        self.guard.begin_step()
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(scheduler, LambdaLR)
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        if self.averaged is not None and not self.guard.in_a_row:
+            self.averaged.update()
+        self.is_in_step = False
+        return {} if self.guard.in_a_row else losses
+
+    def _add_up_gradients_in_memory(
+        self, batch: Batch, normalizers: Normalizers
+    ) -> dict[str, Tensor]:
+        """Where memory runs out and the run may shrink, the same once more with less."""
+        while True:
+            self.guard.begin_step()
+            try:
+                losses = self._add_up_gradients(batch, normalizers)
+            except (RuntimeError, MemoryError) as error:
+                less = smaller(self.run, len(batch.images)) if self._shrinks else None
+                if less is None or not is_out_of_memory(error):
+                    raise
+            else:
+                if self._shrinks:
+                    average_gradients(self.model)
+                return losses
+            self._shrink_to(less)  # outside of the handler, whose error keeps the pass's tensors
+
+    @property
+    def _shrinks(self) -> bool:
+        return self.run.training.on_oom == "shrink"
+
+    def _shrink_to(self, less: Run) -> None:
+        """Begin the step anew: the same seeds, and statistics as they were before it."""
+        self.zero_grad()
+        self.guard.restore_statistics()
+        if less.training.checkpoint_activations and not self.run.training.checkpoint_activations:
+            recompute_activations(self.model)
+        self.run = less
+        if self.device.type != "cpu":
+            torch.accelerator.empty_cache()
+        torch.manual_seed(self._step_seed())
+        logger.warning(
+            "step %d ran out of memory; it is repeated, and all others are done, with "
+            "training.images_per_pass=%s%s: the same steps in more time",
+            self.global_step + 1,
+            less.training.images_per_pass,
+            " and training.checkpoint_activations" * less.training.checkpoint_activations,
+        )
+
+    def _add_up_gradients(self, batch: Batch, normalizers: Normalizers) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         parts = split_batch(batch, self.run.training.images_per_pass)
         for number, part in enumerate(parts, start=1):
@@ -133,16 +200,6 @@ class TrainingModule(lightning.LightningModule):
             if self.run.training.log_layers:
                 found |= layer_losses(terms, self.criterion.weights)
             losses = {name: losses.get(name, 0) + value for name, value in found.items()}
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        assert isinstance(optimizer, LightningOptimizer)
-        assert isinstance(scheduler, LambdaLR)
-        optimizer.step()
-        optimizer.zero_grad()
-        scheduler.step()
-        if self.guard.in_a_row:
-            return {}
-        if self.averaged is not None:
-            self.averaged.update()
         return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -215,9 +272,12 @@ class TrainingModule(lightning.LightningModule):
             return poisoned(predicted.prediction), str(error).partition(":")[0]
 
     def _gradients_exchanged(self, is_last: bool) -> AbstractContextManager:
-        """Ranks exchange gradients once a step, in the backward pass of the last part."""
+        """Ranks exchange gradients once a step, in the backward pass of the last part.
+
+        If that may run out of memory on one of them, they do so after it.
+        """
         strategy = self.trainer.strategy
-        if is_last or not isinstance(strategy, ParallelStrategy):
+        if (is_last and not self._shrinks) or not isinstance(strategy, ParallelStrategy):
             return nullcontext()
         return strategy.block_backward_sync()
 

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mask2former.config import Run
 from mask2former.data.batching import pad_images
 from mask2former.loss.criterion import Criterion, LossTerms
+from mask2former.loss.matching import CostWeights
 from mask2former.loss.points import DrawPoints
 from mask2former.model.drop_path import drawn_from
 from mask2former.model.mask2former import SIZE_DIVISOR, Mask2Former
@@ -31,6 +33,18 @@ class Predicted(NamedTuple):
     prediction: MaskPrediction
     padded_size: tuple[int, int]
     """(height, width) of the network's input in pixels."""
+
+
+def make_criterion(run: Run) -> Criterion:
+    """The losses that a run asks for."""
+    loss = run.loss
+    return Criterion(
+        CostWeights(loss.class_weight, loss.mask_weight, loss.dice_weight),
+        no_object_weight=loss.no_object_weight,
+        num_points=loss.num_points,
+        oversample_ratio=loss.oversample_ratio,
+        importance_ratio=loss.importance_ratio,
+    )
 
 
 def predict(model: Mask2Former, batch: Batch) -> Predicted:

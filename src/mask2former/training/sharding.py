@@ -26,8 +26,15 @@ def check_shardable(training: config.Training) -> None:
     """Refuse what does not go together with `training.strategy` fsdp in several processes.
 
     Raises:
-        ValueError: The model is to be compiled, or laid out with channels last.
+        ValueError: The model is to be compiled, or laid out with channels last, or one process is
+            to repeat a step by itself.
     """
+    if training.on_oom == "shrink":
+        raise ValueError(
+            "training.strategy is fsdp and training.on_oom is shrink, which do not go together: a "
+            "process that repeated a pass would wait for the others; leave training.on_oom out, "
+            "or take training.strategy=ddp"
+        )
     for option in ("compile", "channels_last"):
         if training.model_dump()[option]:
             raise ValueError(

@@ -16,6 +16,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import Strategy
 from torch.utils.data import DataLoader
 
+from mask2former.batch_rule import tell_epochs
 from mask2former.check.fast import fast_check
 from mask2former.config import Precision, Run
 from mask2former.config_io import write_run
@@ -46,7 +47,9 @@ from mask2former.training.log_file import LogFile
 from mask2former.training.loggers import RunLoggers, check_loggers
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.module import TrainingModule
+from mask2former.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 from mask2former.training.pictures import draw_training_samples
+from mask2former.training.plan import plan_together
 from mask2former.training.plots import plot_run
 from mask2former.training.saving import SaveAndStop, StateWriter
 from mask2former.training.signals import REQUEUE_SIGNAL, Stopped, StopRequests
@@ -92,6 +95,7 @@ def train(
     Raises:
         FileNotFoundError: The data, the weights or the run to resume is missing.
         ValueError: The data or the configuration is wrong, or `output` is taken.
+        MemoryError: Memory ran out; the message says what takes less.
         FloatingPointError: The loss or its gradients became infinite, and `training.on_nonfinite`
             does not let the run go on; the weights are those before.
         OSError: The run's folder cannot be written to at the start, or in the end the last weights.
@@ -135,6 +139,7 @@ def _train(
                 f"training.patience = {run.training.patience} waits for better metrics, but the "
                 "data have no validation split; leave it out, or hold images out with --split"
             )
+        run = _planned(run, splits, where, precision)
         num_steps = count_steps(run, splits.epoch_length)
         if run.training.deterministic:
             make_deterministic()
@@ -183,7 +188,7 @@ def _train(
         if state is not None:
             check_fits(state.path, module, splits.classes)
         with saving.requests:
-            _fit(trainer, module, loader, None if state is None else state.path)
+            _fit(trainer, module, loader, None if state is None else state.path, output)
         if saving.stopped_by is not None:
             raise _stopped(run, saving.stopped_by)
         if is_main():
@@ -200,6 +205,17 @@ def _train(
     )
 
 
+def _planned(run: Run, splits: Splits, where: torch.device, precision: ChosenPrecision) -> Run:
+    """A resumed run goes on as it was planned when it began, unless it is asked to plan again."""
+    if run.training.fit_memory is None:
+        return run
+    training = run.training.model_copy(update={"precision": precision})
+    exact = run.model_copy(update={"training": training})
+    planned = plan_together(exact, len(splits.classes), where, splits.validation)
+    wanted = planned.training.model_copy(update={"precision": run.training.precision})
+    return planned.model_copy(update={"training": wanted})
+
+
 def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision:
     """The precision to train in: "auto" is bf16 on a device that computes with it, else float32.
 
@@ -214,13 +230,24 @@ def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision
 
 
 def _fit(
-    trainer: lightning.Trainer, module: TrainingModule, loader: DataLoader, state: Path | None
+    trainer: lightning.Trainer,
+    module: TrainingModule,
+    loader: DataLoader,
+    state: Path | None,
+    output: Path,
 ) -> None:
     try:
         with _quiet():
             trainer.fit(module, loader, ckpt_path=state, weights_only=True)
     except (ValueError, OSError) as error:
         raise without_traceback(error) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        images = module.run.training.batch_size // world_size()
+        step = trainer.global_step + 1 if module.is_in_step else None
+        told = explain_out_of_memory(error, module.run, output, images=images, step=step)
+        raise MemoryError(told) from error
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
 
@@ -300,6 +327,7 @@ def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
         "%d training images, %d an epoch, %d steps of %d",
         len(splits.train), splits.epoch_length, num_steps, run.training.batch_size,
     )  # fmt: skip
+    logger.info("%s", tell_epochs(run, num_steps, splits.epoch_length))
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
         logger.warning("batch norm is frozen at statistics that nothing was trained with")
