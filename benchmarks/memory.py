@@ -42,11 +42,16 @@ def our_step(case: dict[str, Any]) -> Callable[[], Any]:
     import torch
 
     from mask2former.config import LargeScaleJitter
-    from mask2former.data.batching import pad_images
     from mask2former.presets import find_preset
-    from mask2former.training.module import TrainingModule, draw_from
+    from mask2former.training.memory.trials import build_to_train, synthetic_batch
     from mask2former.training.optimizer import make_optimizer
-    from mask2former.training.trials import build_to_train, synthetic_batch
+    from mask2former.training.passes import (
+        Normalizers,
+        make_criterion,
+        own_drop_paths,
+        predict,
+        score,
+    )
 
     device, side = torch.device(case["device"]), case["side"]
     run = find_preset(f"coco-panoptic-{case['backbone'].replace('_', '-')}").run()
@@ -62,21 +67,17 @@ def our_step(case: dict[str, Any]) -> Callable[[], Any]:
     )
     model = build_to_train(run, NUM_CLASSES, device)
     optimizer = make_optimizer(model, run.optimizer)
-    criterion = TrainingModule(model, run, num_steps=1).criterion
+    criterion = make_criterion(run)
     batch = synthetic_batch(run, NUM_CLASSES, case["batch"], targets=NUM_TARGETS, device=device)
     num_masks = torch.tensor(float(NUM_TARGETS * case["batch"]), device=device)
 
     def step() -> Any:
-        with autocast(case):
-            images = pad_images(batch.images, model.pixel_mean.flatten(), 32)
-            weight = torch.tensor(
-                criterion.class_weight_of(batch.targets, run.model.num_queries), device=device
-            )
-            draws = [draw_from(seed, device) for seed in batch.seeds]
-            prediction = model(images)
-            terms = criterion(prediction, batch.targets, (side, side), num_masks, weight, draws)
-            loss = criterion.total(terms)
-        return finish(loss, model, optimizer)
+        weight = criterion.class_weight_of(batch.targets, run.model.num_queries)
+        normalizers = Normalizers(num_masks, torch.tensor(weight, device=device))
+        with own_drop_paths(model, batch):
+            with autocast(case):
+                loss = criterion.total(score(criterion, predict(model, batch), batch, normalizers))
+            return finish(loss, model, optimizer)
 
     return step
 

@@ -30,7 +30,7 @@ import torch
 from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
 from mask2former.inference.device import find_device
-from mask2former.training.metrics_file import read_entries
+from mask2former.training.log.metrics_file import read_entries
 
 RESULT = Path(__file__).parent / "results/precision.json"
 IMAGES = {"train_images": 400, "val_images": 24}

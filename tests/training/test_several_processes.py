@@ -16,8 +16,8 @@ from mask2former.config import Run
 from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
 from mask2former.training.module import TrainingModule
-from mask2former.training.signals import Stopped
-from mask2former.training.state import StateFiles
+from mask2former.training.states.signals import Stopped
+from mask2former.training.states.state import StateFiles
 from mask2former.training.train import train
 from mask2former.types import Batch
 from mask2former.weights.build import build_model

@@ -27,10 +27,10 @@ def plot(
     report = Report(as_json)
     with report.working():
         from mask2former.files import replacing, usable_folder
-        from mask2former.training.plots import draw_charts
-        from mask2former.training.run_charts import make_charts, open_runs
-        from mask2former.training.run_page import render
-        from mask2former.training.run_summary import SUMMARY_COLUMNS, summarize, summary_row
+        from mask2former.training.plots.plots import draw_charts
+        from mask2former.training.plots.run_charts import make_charts, open_runs
+        from mask2former.training.plots.run_page import render
+        from mask2former.training.plots.run_summary import SUMMARY_COLUMNS, summarize, summary_row
 
         opened = open_runs(runs)
         charts = make_charts(opened, layers=layers)

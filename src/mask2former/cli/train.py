@@ -113,8 +113,8 @@ def train(
     with report.working():
         from mask2former.distributed import broadcast, joined
         from mask2former.inference.device import find_device
-        from mask2former.training.signals import Stopped
-        from mask2former.training.slurm import was_requeued
+        from mask2former.training.states.signals import Stopped
+        from mask2former.training.states.slurm import was_requeued
         from mask2former.training.train import train as train_run
 
         with joined(find_device(device).type):

@@ -18,15 +18,15 @@ from mask2former.inference.prediction import Prediction
 from mask2former.inference.segmenter import Segmenter
 from mask2former.model.mask2former import Mask2Former
 from mask2former.tasks import Task
-from mask2former.training.dispensable import Dispensable
-from mask2former.training.loggers import RunLoggers
+from mask2former.training.log.loggers import RunLoggers
+from mask2former.training.log.pictures import NUM_PICTURES, draw_validation
+from mask2former.training.log.progress import ProgressLine, used_memory
+from mask2former.training.log.step_clock import StepClock
 from mask2former.training.module import TrainingModule
-from mask2former.training.pictures import NUM_PICTURES, draw_validation
-from mask2former.training.progress import ProgressLine, used_memory
-from mask2former.training.saving import SaveAndStop
 from mask2former.training.sharding import whole_model
-from mask2former.training.step_clock import StepClock
-from mask2former.training.weights_files import WeightsFiles
+from mask2former.training.states.dispensable import Dispensable
+from mask2former.training.states.saving import SaveAndStop
+from mask2former.training.states.weights_files import WeightsFiles
 from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from mask2former.evaluation.scores import unknown_classes
 from mask2former.evaluation.truth import ScoredImages, merge_scored
 from mask2former.fractions import Fractions
 from mask2former.tasks import Task
-from mask2former.training.signals import shield_worker
+from mask2former.training.states.signals import shield_worker
 from mask2former.types import Classes
 
 logger = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from mask2former.loss.criterion import LossTerms
 from mask2former.loss.matching import CostWeights
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.averaging import AveragedWeights
-from mask2former.training.diagnosis import Work
-from mask2former.training.evidence import EvidenceFolder
-from mask2former.training.guards import Guard, poisoned, stop_at
+from mask2former.training.guards.diagnosis import Work
+from mask2former.training.guards.evidence import EvidenceFolder
+from mask2former.training.guards.guard import Guard, poisoned, stop_at
+from mask2former.training.memory.out_of_memory import is_out_of_memory, smaller
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.optimizer import make_optimizer
-from mask2former.training.out_of_memory import is_out_of_memory, smaller
 from mask2former.training.passes import Normalizers, make_criterion, own_drop_paths, predict, score
 from mask2former.training.recomputing import recompute_activations
 from mask2former.training.schedule import learning_rate_factor

@@ -33,9 +33,8 @@ from mask2former.training.accelerator import (
 from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.data_parallel import make_strategy
 from mask2former.training.determinism import make_deterministic
-from mask2former.training.dispensable import Dispensable
-from mask2former.training.early_warnings import EarlyWarnings
-from mask2former.training.evidence import EvidenceFolder
+from mask2former.training.guards.early_warnings import EarlyWarnings
+from mask2former.training.guards.evidence import EvidenceFolder
 from mask2former.training.loader import (
     Splits,
     count_steps,
@@ -43,18 +42,19 @@ from mask2former.training.loader import (
     open_splits,
     without_traceback,
 )
-from mask2former.training.log_file import LogFile
-from mask2former.training.loggers import RunLoggers, check_loggers
+from mask2former.training.log.log_file import LogFile
+from mask2former.training.log.loggers import RunLoggers, check_loggers
+from mask2former.training.log.pictures import draw_training_samples
+from mask2former.training.memory.out_of_memory import explain_out_of_memory, is_out_of_memory
+from mask2former.training.memory.plan import plan_together
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.module import TrainingModule
-from mask2former.training.out_of_memory import explain_out_of_memory, is_out_of_memory
-from mask2former.training.pictures import draw_training_samples
-from mask2former.training.plan import plan_together
-from mask2former.training.plots import plot_run
-from mask2former.training.saving import SaveAndStop, StateWriter
-from mask2former.training.signals import REQUEUE_SIGNAL, Stopped, StopRequests
-from mask2former.training.slurm import requeue_job
-from mask2former.training.state import SavedState, StateFiles, check_fits
+from mask2former.training.plots.plots import plot_run
+from mask2former.training.states.dispensable import Dispensable
+from mask2former.training.states.saving import SaveAndStop, StateWriter
+from mask2former.training.states.signals import REQUEUE_SIGNAL, Stopped, StopRequests
+from mask2former.training.states.slurm import requeue_job
+from mask2former.training.states.state import SavedState, StateFiles, check_fits
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
 
