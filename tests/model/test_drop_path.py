@@ -61,3 +61,12 @@ def test_nothing_is_drawn_where_nothing_is_dropped() -> None:
     before = generator.get_state()
     with drawn_from(make_backbone("resnet10t"), [generator]):
         assert torch.equal(generator.get_state(), before)
+
+
+def test_windows_are_dropped_with_their_image() -> None:
+    path = DropPath(0.5)
+    with drawn_from(path, generators([0, 1, 2, 3, 4])):
+        whole = path(torch.ones(5, 1))
+        windows = path(torch.ones(5 * 4, 1, 2))
+    assert 0 in whole
+    assert torch.equal(windows[..., 0].view(5, 4), whole.expand(5, 4))

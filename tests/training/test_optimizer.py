@@ -1,12 +1,15 @@
+import copy
+
 import pytest
 import timm
 import torch
 from timm.optim import param_groups_layer_decay
+from torch import nn
 
 from mask2former.config import Optimizer
 from mask2former.model.backbone import make_backbone
 from mask2former.model.mask2former import Mask2Former
-from mask2former.training.optimizer import make_optimizer, parameter_groups
+from mask2former.training.optimizer import allocate_state, make_optimizer, parameter_groups
 
 
 def counts(name: str, norm: str = "frozen") -> dict[tuple[float, float], tuple[int, int]]:
@@ -134,3 +137,24 @@ def test_rates_of_a_backbone_that_hides_its_blocks_cannot_fall() -> None:
     with pytest.raises(ValueError, match=r"its stages cannot be told apart.*layer_decay at 1"):
         rates("hrnet_w18_small", Optimizer(layer_decay=0.9))
     assert rates("hrnet_w18_small", Optimizer())
+
+
+def test_a_state_that_is_made_early_changes_no_step() -> None:
+    torch.manual_seed(0)
+    start = nn.Linear(4, 3)
+    models = [copy.deepcopy(start) for _ in range(2)]
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1) for model in models]
+    allocate_state(optimizers[1])
+    assert all(state["exp_avg"].shape for state in optimizers[1].state.values())
+    assert all(
+        torch.equal(p, q) for p, q in zip(start.parameters(), models[1].parameters(), strict=True)
+    )
+    for seed in range(3):
+        inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+            allocate_state(optimizer)
+    plain, early = (model.state_dict() for model in models)
+    assert all(torch.equal(plain[name], early[name]) for name in plain)

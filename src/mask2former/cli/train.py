@@ -134,16 +134,29 @@ def train(
                 report.text(f"{stopped}, the state is saved; go on with: {again}")
                 raise typer.Exit(stopped.exit_code) from None
             except KeyboardInterrupt:
-                again = f"mask2former train --output {output} --resume"
-                report.text(f"stopped; from the last saved state on, go on with: {again}")
+                report.text(_stopped_in(output))
                 raise
-    report.text(f"{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
+    early = result.ended_early and f"the run ended early: {result.ended_early}; "
+    report.text(f"{early}{result.steps} steps in {result.seconds:.0f} s: {result.best_weights}")
     if result.metrics:
         report.table(["metric", "%"], [[name, percent(v)] for name, v in result.metrics.items()])
     report.finish(
         {"task": run.task, "preset": run.preset, **dataclasses.asdict(result)},
         _next_command(run, output, was_scored=bool(result.metrics)),
     )
+
+
+def _stopped_in(output: Path) -> str:
+    """How a run that was stopped at once goes on."""
+    from mask2former.training.states.state import StateFiles
+
+    if not StateFiles(output / "checkpoints").is_empty:
+        again = f"mask2former train --output {output} --resume"
+        return f"stopped; from the last saved state on, go on with: {again}"
+    if (output / "config.yaml").is_file():
+        again = f"mask2former train --output {output} --resume"
+        return f"stopped before a state was saved; from the beginning, go on with: {again}"
+    return "stopped before the run began; give the same command again"
 
 
 def _compose(

@@ -58,7 +58,7 @@ class TrainingBatches(Sampler[list[Request]]):
         if batch_size % world_size:
             raise ValueError(
                 f"a batch of {batch_size} images cannot be shared out equally among {world_size} "
-                f"ranks; give a multiple with --batch"
+                f"processes; give a multiple with --batch"
             )
         if is_landscape is not None and len(is_landscape) != num_images:
             raise ValueError(f"{len(is_landscape)} orientation flags for {num_images} images")

@@ -33,6 +33,21 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
+class UnmatchableError(FloatingPointError):
+    """The costs of an image are not finite."""
+
+    def __init__(self, image: int, layer: int, message: str) -> None:
+        """Say where.
+
+        Args:
+            image: Index in the batch.
+            layer: The first prediction layer of which that is so.
+            message: For whoever trains.
+        """
+        super().__init__(message)
+        self.image, self.layer = image, layer
+
+
 def match(
     prediction: MaskPrediction,
     targets: list[Target],
@@ -57,7 +72,7 @@ def match(
         One match per image; pairs beyond min(q, m) do not exist.
 
     Raises:
-        FloatingPointError: When a cost is not finite.
+        UnmatchableError: When a cost is not finite.
     """
     costs = [
         image_costs(
@@ -155,10 +170,12 @@ def pairwise_dice_cost(
 def _assign(costs: Float[Tensor, "layers q m"], image: int, device: torch.device) -> Match:
     if not costs.isfinite().all():
         layer = int((~costs.isfinite()).flatten(1).any(dim=1).nonzero()[0])
-        raise FloatingPointError(
+        raise UnmatchableError(
+            image,
+            layer,
             f"the matching cost of image {image} of the batch is not finite in layer {layer}: the "
             "predictions are NaN or infinite; training has diverged, or an image or a weight is "
-            "not finite. Lower the learning rate, or train in 32-true precision"
+            "not finite. Lower the learning rate, or train in 32-true precision",
         )
     pairs = [linear_sum_assignment(cost) for cost in costs.numpy()]
     query_ids, target_ids = (

@@ -35,6 +35,8 @@ class DropPath(nn.Module):
         draws = self.draws
         if draws is None:
             draws = torch.rand(len(branch), device=branch.device)
+        elif len(draws) < len(branch):  # windows, which lie image by image
+            draws = draws.repeat_interleave(len(branch) // len(draws))
         factors = (draws < keep).to(branch.dtype) / keep
         return branch * factors.view(-1, *[1] * (branch.ndim - 1))
 

@@ -1,5 +1,6 @@
 """Any device that PyTorch knows, as Lightning sees it; its own accelerators are a few vendors'."""
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -71,10 +72,9 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 
     False where PyTorch cannot ask: for CPUs, Apple's GPUs and plug-ins without the question.
     """
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return False
     asks = getattr(torch.get_device_module(device), "is_bf16_supported", None)
-    return asks is not None and bool(asks())
+    if asks is None:
+        return False
+    options = {"including_emulation": False} & signature(asks).parameters.keys()
+    with torch.accelerator.device_index(device.index):
+        return bool(asks(**dict.fromkeys(options, False)))

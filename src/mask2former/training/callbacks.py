@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 
-from mask2former.distributed import is_main, mean_over_ranks
+from mask2former.distributed import is_main, mean_over_ranks, world_size
 from mask2former.evaluation.evaluate import evaluate
 from mask2former.evaluation.truth import ScoredImages
 from mask2former.files import replacing
@@ -55,6 +55,7 @@ class RunLog(lightning.Callback):
         self.steps = 0
         self.learning_rate = 0.0
         self.num_entries = 0
+        self.told_shrunk = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know; all ranks call it."""
@@ -119,8 +120,10 @@ class RunLog(lightning.Callback):
         if not self.steps or (step % self.every and step != pl_module.num_steps):
             return
         sums = torch.stack([*self.sums.values()]).tolist()
-        means = mean_over_ranks([total / self.steps for total in sums], pl_module.device)
-        values = dict(zip(self.sums, means.tolist(), strict=True))
+        own = [*(total / self.steps for total in sums), float(pl_module.has_shrunk)]
+        *means, shrunk = mean_over_ranks(own, pl_module.device).tolist()
+        self._tell_shrunk(shrunk, pl_module)
+        values = dict(zip(self.sums, means, strict=True))
         values["lr"] = self.learning_rate
         values |= self.clock.read().values(pl_module.run.training.batch_size)
         values["memory_gib"] = used_memory(pl_module.device) / 2**30
@@ -130,6 +133,17 @@ class RunLog(lightning.Callback):
             self.line.show(step, values)
         self.sums, self.steps = {}, 0
         self.clock.leave_out()
+
+    def _tell_shrunk(self, share: float, module: TrainingModule) -> None:
+        """Other ranks, which nobody listens to, may have run out of memory."""
+        if share > 0 and not self.told_shrunk:
+            self.told_shrunk = True
+            if is_main() and not module.has_shrunk:
+                logger.warning(
+                    "%d of %d processes ran out of memory and do their steps in more passes since "
+                    "(training.on_oom); the others wait for them",
+                    round(share * world_size()), world_size(),
+                )  # fmt: skip
 
     def interrupted_for(self, seconds: float) -> None:
         """Scoring took so long, which is no part of a step."""
@@ -196,6 +210,10 @@ class ScoreAndSave(lightning.Callback):
         self.scored = 0
         self.validation, self.every = validation, every
         self.patience, self.since_best = patience, 0
+        self.ended_early = ""
+        """Why, where `patience` has ended the run."""
+        self.is_scoring = False
+        """Stays true where a scoring fails."""
         self.best = -math.inf
         self.metrics: dict[str, float] = {}
 
@@ -256,8 +274,10 @@ class ScoreAndSave(lightning.Callback):
         # Before scoring, which may meet a file that it cannot read.
         self.saving.save_once(trainer)
         start = time.perf_counter()
+        self.is_scoring = True
         with self.saving.requests.at_once(), module.scored_weights():
             self.score(trainer, module)
+        self.is_scoring = False
         self.scored = trainer.global_step
         self.saving.save(trainer)
         self.run_log.interrupted_for(time.perf_counter() - start)
@@ -281,11 +301,13 @@ class ScoreAndSave(lightning.Callback):
             else:
                 self.since_best += 1
             if self._has_waited_enough and step < module.num_steps:
+                self.ended_early = (
+                    f"no better {name} than {self.best:.2f} in {self.since_best} evaluations "
+                    "(training.patience)"
+                )
                 logger.info(
-                    "step %d of %d: the run ends here: no better %s than %.2f in %d evaluations "
-                    "(training.patience)",
-                    step, module.num_steps, name, self.best, self.since_best,
-                )  # fmt: skip
+                    "step %d of %d: the run ends here: %s", step, module.num_steps, self.ended_early
+                )
 
     def _whole_model(self, module: TrainingModule) -> Mask2Former:
         return whole_model(module.model, module.run.model, len(self.classes))
@@ -306,6 +328,8 @@ class ScoreAndSave(lightning.Callback):
         folder = self.output / "pictures" / "validation"
 
         def draw(index: int, prediction: Prediction) -> None:
+            if self.run_log.line is not None:
+                self.run_log.line.scoring(index + 1, len(validation))
             if index < NUM_PICTURES:
                 path = folder / f"{index}.png"
                 with self.dispensable.writing("pictures of predictions"):

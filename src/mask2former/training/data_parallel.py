@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
-from mask2former.config import Training
+from mask2former.config import Run
 from mask2former.distributed import rank, world_size
 from mask2former.training.module import TrainingModule
 from mask2former.training.sharding import (
@@ -201,21 +201,29 @@ def shard_state(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any
     return {"state": shares, "param_groups": groups}
 
 
-def make_strategy(training: Training, device: torch.device) -> Strategy:
+def make_strategy(run: Run, device: torch.device) -> Strategy:
     """How the processes of a run share its work; a single one has nothing to share.
 
     Args:
-        training: Of the run.
+        run: The configuration.
         device: Of this process.
 
     Raises:
         ValueError: `training.strategy` does not go together with another option.
     """
+    training = run.training
     if world_size() == 1:
         if training.strategy == "fsdp":
             logger.warning("training.strategy is fsdp, but a single process has nothing to divide")
         return SingleDeviceStrategy(device)
     if training.strategy == "ddp":
+        is_sync = run.model.backbone.norm == "sync" and device.type != "cpu"
+        if is_sync and training.on_oom == "shrink":
+            raise ValueError(
+                "model.backbone.norm is sync and training.on_oom is shrink, which do not go "
+                "together in several processes: all of them must go through the model equally "
+                "often; leave training.on_oom out, or take model.backbone.norm=frozen"
+            )
         return data_parallel()
     check_shardable(training)
     return ShardedStrategy(cluster_environment=MetBefore())

@@ -11,14 +11,14 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mask2former.config import Run
 from mask2former.data.batching import split_batch
 from mask2former.distributed import average_gradients, mean_over_ranks, rank
 from mask2former.loss.criterion import LossTerms
-from mask2former.loss.matching import CostWeights
+from mask2former.loss.matching import CostWeights, UnmatchableError
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.averaging import AveragedWeights
 from mask2former.training.guards.diagnosis import Work
@@ -26,11 +26,11 @@ from mask2former.training.guards.evidence import EvidenceFolder
 from mask2former.training.guards.guard import Guard, poisoned, stop_at
 from mask2former.training.memory.out_of_memory import is_out_of_memory, smaller
 from mask2former.training.model_options import apply_model_options
-from mask2former.training.optimizer import make_optimizer
+from mask2former.training.optimizer import allocate_state, make_optimizer
 from mask2former.training.passes import Normalizers, make_criterion, own_drop_paths, predict, score
 from mask2former.training.recomputing import recompute_activations
 from mask2former.training.schedule import learning_rate_factor
-from mask2former.training.sharding import clip_gradients, is_sharded, whole_model
+from mask2former.training.sharding import clip_gradients, is_sharded, whole_copy
 from mask2former.types import Batch, Target
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ class TrainingModule(lightning.LightningModule):
             keeps_statistics=self._shrinks,
         )
         self.is_in_step = False
-        """Rather than in a scoring; stays true where a step fails."""
+        """Rather than before, between or in a scoring; stays true where a step fails."""
+        self.has_shrunk = False
+        """Memory ran out on this rank, whose steps take less since."""
         self._work: Work | None = None
 
     def on_fit_start(self) -> None:
@@ -88,8 +90,11 @@ class TrainingModule(lightning.LightningModule):
                 self._averages_to_load = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Averages belong to the state of a run, and how many steps were not finite of late."""
+        """Averages belong to the state of a run, and what its steps have met."""
         checkpoint["not_finite_in_a_row"] = self.guard.in_a_row
+        if self.has_shrunk:
+            names = ("images_per_pass", "checkpoint_activations")
+            checkpoint["shrunk"] = {name: getattr(self.run.training, name) for name in names}
         if self.averaged is not None:
             checkpoint["averages"] = self.averaged.state_dict()
 
@@ -97,6 +102,9 @@ class TrainingModule(lightning.LightningModule):
         """See `on_save_checkpoint`."""
         self.guard.in_a_row = checkpoint.get("not_finite_in_a_row", 0)
         self._averages_to_load = checkpoint.get("averages")
+        if self._shrinks and "shrunk" in checkpoint:
+            training = self.run.training.model_copy(update=checkpoint["shrunk"])
+            self._take_less(self.run.model_copy(update={"training": training}))
 
     def scored_weights(self) -> AbstractContextManager:
         """Within it the model has the weights that are scored and given away."""
@@ -131,18 +139,20 @@ class TrainingModule(lightning.LightningModule):
         """
         del batch_idx
         self.is_in_step = True
-        normalizers = self._normalizers(batch.targets)
-        losses = self._add_up_gradients_in_memory(batch, normalizers)
-        self._work = self._work_on(batch, normalizers)
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(scheduler, LambdaLR)
+        if self._shrinks:
+            allocate_state(optimizer.optimizer)
+        normalizers = self._normalizers(batch.targets)
+        losses = self._add_up_gradients_in_memory(batch, normalizers)
+        self._work = self._work_on(batch, normalizers)
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
         if self.averaged is not None and not self.guard.in_a_row:
             self.averaged.update()
-        self.is_in_step = False
+        self._work, self.is_in_step = None, False
         return {} if self.guard.in_a_row else losses
 
     def _add_up_gradients_in_memory(
@@ -171,19 +181,25 @@ class TrainingModule(lightning.LightningModule):
         """Begin the step anew: the same seeds, and statistics as they were before it."""
         self.zero_grad()
         self.guard.restore_statistics()
-        if less.training.checkpoint_activations and not self.run.training.checkpoint_activations:
-            recompute_activations(self.model)
-        self.run = less
+        self._take_less(less)
         if self.device.type != "cpu":
             torch.accelerator.empty_cache()
         torch.manual_seed(self._step_seed())
         logger.warning(
             "step %d ran out of memory; it is repeated, and all others are done, with "
-            "training.images_per_pass=%s%s: the same steps in more time",
+            "training.images_per_pass=%s%s: %s",
             self.global_step + 1,
             less.training.images_per_pass,
             " and training.checkpoint_activations" * less.training.checkpoint_activations,
+            "the same steps in more time"
+            if less.model.backbone.norm == "frozen"
+            else "batch norm, which learns, sees fewer images at a time",
         )
+
+    def _take_less(self, less: Run) -> None:
+        if less.training.checkpoint_activations and not self.run.training.checkpoint_activations:
+            recompute_activations(self.model)
+        self.run, self.has_shrunk = less, True
 
     def _add_up_gradients(self, batch: Batch, normalizers: Normalizers) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
@@ -225,6 +241,8 @@ class TrainingModule(lightning.LightningModule):
                 self.criterion,
                 self._work._replace(scale=1.0 if scaler is None else scaler.get_scale()),
                 place=self.evidence,
+                causes=self.guard.causes,
+                skips=self.guard.skips,
                 in_a_row=self.guard.in_a_row,
             )
 
@@ -234,12 +252,17 @@ class TrainingModule(lightning.LightningModule):
         return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
     def _model_alone(self) -> Mask2Former:
-        """The model, or of one that is divided a whole copy, which asks no other rank."""
-        if not is_sharded(self.model):
+        """The model, or a whole copy on the CPU of one that asks other ranks when it runs."""
+        asks = is_sharded(self.model) or any(
+            isinstance(module, nn.SyncBatchNorm) for module in self.model.modules()
+        )
+        if not asks:
             return self.model
         num_classes = self.model.transformer_decoder.classifier.out_features - 1
-        copy = whole_model(self.model, self.run.model, num_classes)
-        apply_model_options(copy, self.run, self.device.type, world_size=1)
+        copy = whole_copy(self.model, self.run.model, num_classes, torch.device("cpu"))
+        training = self.run.training.model_copy(update={"compile": False})
+        eager = self.run.model_copy(update={"training": training})
+        apply_model_options(copy, eager, self.device.type, world_size=1)
         return copy.train()
 
     def _step_seed(self) -> int:
@@ -268,8 +291,10 @@ class TrainingModule(lightning.LightningModule):
         predicted = predict(self.model, batch)
         try:
             return score(self.criterion, predicted, batch, normalizers), None
-        except FloatingPointError as error:
-            return poisoned(predicted.prediction), str(error).partition(":")[0]
+        except UnmatchableError as error:
+            image_id = batch.image_ids[error.image]
+            reason = f"matching cost of image {image_id!r} is not finite in layer {error.layer}"
+            return poisoned(predicted.prediction), reason
 
     def _gradients_exchanged(self, is_last: bool) -> AbstractContextManager:
         """Ranks exchange gradients once a step, in the backward pass of the last part.

@@ -20,6 +20,29 @@ def make_optimizer(model: nn.Module, optimizer: Optimizer) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameter_groups(model, optimizer), lr=optimizer.learning_rate)
 
 
+@torch.no_grad()
+def allocate_state(optimizer: torch.optim.Optimizer) -> None:
+    """Make what the first step would make, so that memory runs out before a step, if at all.
+
+    Args:
+        optimizer: An AdamW; nothing is done to one that has its state.
+    """
+    if optimizer.state:
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for parameter in parameters:
+        parameter.grad = None
+        optimizer.state[parameter]["step"].zero_()
+
+
 def parameter_groups(model: nn.Module, optimizer: Optimizer) -> list[dict]:
     """Parameters by learning rate and weight decay.
 

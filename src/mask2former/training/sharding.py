@@ -152,10 +152,23 @@ def whole_model(model: Mask2Former, sizes: config.Model, num_classes: int) -> Ma
         sizes: What it was made from.
         num_classes: Without "no object".
     """
-    if not is_sharded(model):
-        return model
+    return whole_copy(model, sizes, num_classes) if is_sharded(model) else model
+
+
+@torch.no_grad()
+def whole_copy(
+    model: Mask2Former, sizes: config.Model, num_classes: int, device: torch.device | None = None
+) -> Mask2Former:
+    """Another model with the same weights, divided or not, in every process; all call it.
+
+    Args:
+        model: Whose weights to take.
+        sizes: What it was made from.
+        num_classes: Without "no object".
+        device: Where they go, one tensor after another; none: where they are.
+    """
     weights = {
-        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+        name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()).to(device)
         for name, tensor in model.state_dict().items()
     }
     return build_filled(sizes, num_classes, weights, "the model of this run")

@@ -73,6 +73,8 @@ class TrainResult:
     metrics: dict[str, float]
     """Of the last evaluation, in percent; empty without a validation split."""
     best_weights: Path
+    ended_early: str = ""
+    """Why, where not all steps were done."""
 
 
 def train(
@@ -130,7 +132,7 @@ def _train(
     resume = state is not None
     output = files.folder.parent
     with LogFile() as log_file:
-        strategy = make_strategy(run.training, where)
+        strategy = make_strategy(run, where)
         splits = open_splits(run.data, run.task)
         if not resume:
             _check_data(splits, run)
@@ -148,6 +150,9 @@ def _train(
         if not resume:
             with main_first():
                 load_start(model, splits.classes, run.model.backbone, run.weights)
+        apply_model_options(model, run, where.type, world_size())
+        done = 0 if state is None else state.step
+        loader = make_loader(splits, run, start=done, pin_memory=where.type not in NO_PINNED_MEMORY)
         if is_main():
             _make_folder(run, output)
             log_file.write_to(output / "log.txt")
@@ -180,15 +185,13 @@ def _train(
         )
         callbacks: list[lightning.Callback] = [log, early, saving, scoring]
         trainer = _make_trainer(where, precision, writer, strategy, callbacks=callbacks)
-        done = 0 if state is None else state.step
-        loader = make_loader(splits, run, start=done, pin_memory=where.type not in NO_PINNED_MEMORY)
-        apply_model_options(model, run, where.type, world_size())
         evidence = EvidenceFolder(output / "evidence", run, splits.classes)
         module = TrainingModule(model, run, num_steps, evidence=evidence, on_batch=early.look)
         if state is not None:
             check_fits(state.path, module, splits.classes)
-        with saving.requests:
-            _fit(trainer, module, loader, None if state is None else state.path, output)
+        explained = _explained(trainer, module, scoring, output)
+        with saving.requests, _stoppable_at_once(run, saving), explained:
+            _fit(trainer, module, loader, None if state is None else state.path)
         if saving.stopped_by is not None:
             raise _stopped(run, saving.stopped_by)
         if is_main():
@@ -201,6 +204,7 @@ def _train(
         steps=trainer.global_step,
         seconds=0.0,
         metrics=scoring.metrics,
+        ended_early=scoring.ended_early,
         best_weights=best if best.is_file() else output / "weights/last.safetensors",
     )
 
@@ -234,22 +238,48 @@ def _fit(
     module: TrainingModule,
     loader: DataLoader,
     state: Path | None,
-    output: Path,
 ) -> None:
     try:
         with _quiet():
             trainer.fit(module, loader, ckpt_path=state, weights_only=True)
     except (ValueError, OSError) as error:
         raise without_traceback(error) from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        images = module.run.training.batch_size // world_size()
-        step = trainer.global_step + 1 if module.is_in_step else None
-        told = explain_out_of_memory(error, module.run, output, images=images, step=step)
-        raise MemoryError(told) from error
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _explained(
+    trainer: lightning.Trainer, module: TrainingModule, scoring: ScoreAndSave, output: Path
+) -> Iterator[None]:
+    """Say what takes less where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        outside = "evaluation" if scoring.is_scoring else "elsewhere"
+        told = explain_out_of_memory(
+            error,
+            module.run,
+            output,
+            images=module.run.training.batch_size // world_size(),
+            step=trainer.global_step + 1,
+            where="step" if module.is_in_step else outside,
+        )
+        raise MemoryError(told) from error
+
+
+@contextmanager
+def _stoppable_at_once(run: Run, saving: SaveAndStop) -> Iterator[None]:
+    """In a scoring, where the other ranks may not have been told yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if saving.requests.number is None or saving.requests.number != REQUEUE_SIGNAL:
+            raise
+        requeued = run.training.requeue and (not is_main() or requeue_job())
+        raise Stopped(saving.requests.number, requeued=requeued) from None
 
 
 def _make_trainer(
@@ -328,9 +358,18 @@ def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
         len(splits.train), splits.epoch_length, num_steps, run.training.batch_size,
     )  # fmt: skip
     logger.info("%s", tell_epochs(run, num_steps, splits.epoch_length))
+    images = run.training.batch_size // world_size()
     from_nothing = run.weights is None and not run.model.backbone.pretrained
     if run.model.backbone.norm == "frozen" and from_nothing:
         logger.warning("batch norm is frozen at statistics that nothing was trained with")
+    seen = min(run.training.images_per_pass or images, images)
+    if run.model.backbone.norm == "batch" and seen < run.training.batch_size:
+        logger.warning(
+            "batch norm learns (model.backbone.norm=batch) from %d images at a time, not from the "
+            "%d of a step: the run differs from one that is divided otherwise; sync, over GPUs, or "
+            "frozen does not",
+            seen, run.training.batch_size,
+        )  # fmt: skip
     if run.model.backbone.freeze and from_nothing:
         logger.warning("stages of the backbone are frozen at random weights")
 

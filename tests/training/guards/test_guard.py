@@ -19,9 +19,17 @@ from mask2former.launch import run_processes
 from mask2former.loss.criterion import Criterion, LossTerms
 from mask2former.training import train as train_file
 from mask2former.training.guards import guard as guard_file
+from mask2former.training.guards.diagnosis import Findings, Work
 from mask2former.training.guards.evidence import reproduce
-from mask2former.training.guards.guard import Guard, judge, learning_statistics, poisoned
+from mask2former.training.guards.guard import (
+    Guard,
+    judge,
+    learning_statistics,
+    poisoned,
+    stop_at,
+)
 from mask2former.training.module import TrainingModule
+from mask2former.training.passes import Normalizers
 from mask2former.training.schedule import learning_rate_factor
 from mask2former.training.train import train
 from mask2former.types import Batch, MaskPrediction
@@ -163,6 +171,17 @@ def test_good_steps_between_are_counted_out() -> None:
     norms = [BAD, BAD, GOOD, BAD, BAD, BAD]
     verdicts = [guard.check(norm, step, None) for step, norm in enumerate(norms)]
     assert verdicts == ["leave out", "leave out", "go on", "leave out", "leave out", "stop"]
+
+
+def test_what_the_step_showed_is_told_where_its_repetition_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard_file, "diagnose", lambda *_: Findings((), None, (), ()))
+    numbers = Normalizers(torch.tensor(1.0), torch.tensor(1.0))
+    work = Work(Batch([], [], [], []), numbers, 0, None)
+    cause = "the loss is nan (images 7)"
+    error = stop_at(3, nn.Identity(), Criterion(), work, place=None, causes=[cause])
+    assert f"are not finite: {cause}; run again, the batch gave finite numbers" in str(error)
 
 
 @pytest.mark.runs

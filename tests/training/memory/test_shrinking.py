@@ -1,5 +1,6 @@
 """Steps that run out of memory and are repeated with less of it."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,10 @@ import torch
 from mask2former.config import Run
 from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
+from mask2former.training import data_parallel
 from mask2former.training import module as module_file
+from mask2former.training.callbacks import ScoreAndSave
+from mask2former.training.module import TrainingModule
 from mask2former.training.train import train
 from mask2former.weights.open import read
 
@@ -150,3 +154,67 @@ def test_one_of_two_processes_may_shrink(data: Path, tmp_path: Path) -> None:
 def logged(folder: Path) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines if "loss" in line]
+
+
+def test_a_resumed_run_remembers_that_it_shrank(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = small_run(data, on_oom="shrink", save_every=1)
+    real_predict, real_step = module_file.predict, TrainingModule.training_step
+    steps: list[int] = []
+
+    def predict(model, batch):
+        if steps[-1] == 0 and len(batch.images) > 1:
+            raise torch.OutOfMemoryError(FULL)
+        return real_predict(model, batch)
+
+    def step(module, batch, batch_idx):
+        steps.append(module.global_step)
+        if stops and module.global_step == 2:
+            raise InterruptedError
+        return real_step(module, batch, batch_idx)
+
+    monkeypatch.setattr(module_file, "predict", predict)
+    monkeypatch.setattr(TrainingModule, "training_step", step)
+    stops = False
+    train(run, tmp_path / "whole", device="cpu", progress=False)
+    stops = True
+    with pytest.raises(InterruptedError):
+        train(run, tmp_path / "broken", device="cpu", progress=False)
+    stops = False
+    train(run, tmp_path / "broken", device="cpu", progress=False, resume=True)
+    assert steps == [0, 1, 2, 0, 1, 2, 2]
+    assert_equal_weights(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("patched", "where", "knob"),
+    [
+        ((ScoreAndSave, "_evaluate"), "in an evaluation", "data.test_size"),
+        ((TrainingModule, "on_train_batch_start"), "outside", "data.workers"),
+    ],
+)
+def test_memory_that_runs_out_elsewhere_is_told_as_such(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patched, where, knob
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(*patched, fail)
+    run = small_run(data)
+    data_part = run.data.model_copy(update={"workers": 1})
+    run = run.model_copy(update={"data": data_part})
+    with pytest.raises(MemoryError) as caught:
+        train(run, tmp_path / "run", device="cpu", progress=False)
+    assert f"memory ran out {where}" in str(caught.value)
+    assert knob in str(caught.value)
+
+
+def test_synchronised_norms_do_not_shrink_by_themselves(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_parallel, "world_size", lambda: 2)
+    run = small_run(data, "sync", on_oom="shrink")
+    with pytest.raises(ValueError, match=r"norm is sync and training\.on_oom is shrink"):
+        data_parallel.make_strategy(run, torch.device("xpu", 0))
+    data_parallel.make_strategy(run, torch.device("cpu"))

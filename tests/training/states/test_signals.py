@@ -83,6 +83,13 @@ def test_where_all_is_saved_one_signal_ends_at_once() -> None:
         assert requests.number == signal.SIGTERM
 
 
+def test_a_notice_of_the_system_ends_it_as_well_and_is_remembered() -> None:
+    with StopRequests() as requests:
+        with pytest.raises(KeyboardInterrupt), requests.at_once():
+            signal.raise_signal(signal.SIGUSR1)
+        assert requests.number == signal.SIGUSR1
+
+
 @pytest.mark.parametrize(
     ("number", "requeued", "code"),
     [

@@ -1,5 +1,6 @@
 """What was not finite: a batch is run again, and every number of it is looked at."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,8 @@ from mask2former.training.passes import (
 )
 from mask2former.types import Batch, MaskPrediction
 
+HUGE = 1e4
+"""Absolute value of a weight to which no training comes that goes well."""
 SHOWN = 3
 """Names of a list that a message gives."""
 
@@ -78,6 +81,8 @@ class Findings(NamedTuple):
     may overflow in it."""
     largest_gradient: str = ""
     """The parameter that has it, and its largest absolute value."""
+    largest_weight: str = ""
+    """Likewise of the weights, if it is beyond `HUGE`: an earlier step has spoilt them."""
 
     @property
     def is_clean(self) -> bool:
@@ -123,10 +128,11 @@ def diagnose(model: Mask2Former, criterion: Criterion, work: Work) -> Findings:
                 predicted = predict(model, part)
                 images += losses_of_images(criterion, predicted, part, work.normalizers)
                 found = _run_backward(model, criterion, predicted, part, work)
-            if not found.norm <= worst.norm:  # also where it is NaN
-                worst = found
+            worst = max(worst, found, key=lambda gradients: _size(gradients.norm))
     first = outputs[0] if outputs else None
-    return Findings(tuple(images), first, bad_weights, tuple(dict.fromkeys(gradients)), *worst)
+    bad_gradients = tuple(dict.fromkeys(gradients))
+    huge = huge_weight(model)
+    return Findings(tuple(images), first, bad_weights, bad_gradients, *worst, huge)
 
 
 def losses_of_images(
@@ -203,7 +209,7 @@ def _run_backward(
         found = torch.autograd.grad(work.scale * loss, [*learning.values()], allow_unused=True)
     gradients = {n: g / work.scale for n, g in zip(learning, found, strict=True) if g is not None}
     largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items()}
-    name = max(largest, key=lambda each: largest[each])
+    name = max(largest, key=lambda each: _size(largest[each]))
     norm = float(torch.nn.utils.get_total_norm([*gradients.values()]))
     return Gradients(norm, f"{name}, {largest[name]:.3g}")
 
@@ -278,11 +284,20 @@ def faults_of(image: ImageLosses) -> list[str]:
     return [f"{name} loss is not finite in layer {_listed(where)}" for name, where in bad if where]
 
 
+def huge_weight(model: nn.Module) -> str:
+    """The parameter with the largest absolute value and that value, if one is beyond `HUGE`."""
+    largest = {name: float(p.detach().abs().max()) for name, p in model.named_parameters()}
+    name = max(largest, key=lambda each: _size(largest[each]))
+    return f"{name}, {largest[name]:.3g}" if largest[name] > HUGE else ""
+
+
 def explain(findings: Findings) -> str:
     """One sentence without its end, for a message; `is_clean` findings say so."""
     faults = []
     if findings.bad_weights:
         faults.append(f"weights that are not finite: {_listed(findings.bad_weights)}")
+    if findings.largest_weight:
+        faults.append(f"weights that earlier steps made huge, such as {findings.largest_weight}")
     if findings.first_output is not None:
         faults.append(f"first output that is not finite: {describe_output(findings.first_output)}")
     told = [f"image {i.image_id!r}: {', '.join(f)}" for i in findings.images if (f := faults_of(i))]
@@ -306,10 +321,18 @@ def describe_output(output: BadOutput) -> str:
     return f"{name} ({output.kind}), {output.num_bad} of {output.num_values} values"
 
 
+def _size(value: float) -> float:
+    """To compare by: NaN is larger than all numbers."""
+    return math.inf if math.isnan(value) else value
+
+
 def _is_number(value: float) -> bool:
     return abs(value) < float("inf")  # NaN is not less
 
 
 def _listed(items: Sequence[object], separator: str = ", ") -> str:
     shown = separator.join(str(item) for item in items[:SHOWN])
-    return shown if len(items) <= SHOWN else f"{shown} and {len(items) - SHOWN} more"
+    rest = len(items) - SHOWN
+    if rest == 1:
+        return f"{shown}{separator}{items[-1]}"
+    return shown if rest < 1 else f"{shown} and {rest} more"

@@ -21,6 +21,7 @@ from mask2former.files import replacing
 from mask2former.inference.device import find_device
 from mask2former.inference.draw import draw_target
 from mask2former.model.mask2former import Mask2Former
+from mask2former.training.determinism import make_deterministic
 from mask2former.training.guards.diagnosis import (
     Findings,
     ImageLosses,
@@ -249,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept = load_evidence(options.path, options.device)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    if kept.run.training.deterministic:
+        make_deterministic()
     sys.stdout.write(report(_repeat(kept), kept.step))
     return 0
 

@@ -7,6 +7,8 @@ every rank, and all of them decide alike, before the weights change.
 
 import logging
 import math
+import shlex
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -23,10 +25,6 @@ from mask2former.types import MaskPrediction
 
 logger = logging.getLogger(__name__)
 Verdict: TypeAlias = Literal["go on", "leave out", "stop"]
-WHAT_TO_DO = (
-    "Lower the learning rate (optimizer.learning_rate), warm it up (schedule.warmup_steps), or "
-    "train in training.precision=32-true; training.on_nonfinite=skip leaves such steps out"
-)
 
 
 def judge(
@@ -83,6 +81,8 @@ class Guard:
         self.model, self.skips, self.max_skipped = model, skips, max_skipped
         self.in_a_row = 0
         """Steps that were not finite, up to now."""
+        self.causes: list[str | None] = []
+        """What the last such step showed on each rank."""
         self._suspects: list[Suspect] = []
         self._statistics: list[tuple[Tensor, Tensor]] = []
 
@@ -117,8 +117,8 @@ class Guard:
             self.in_a_row = 0
             return "go on"
         self.in_a_row += 1
-        causes = all_of_ranks(self._cause())
-        has_cause = any(cause is not None for cause in causes)
+        self.causes = all_of_ranks(self._cause())
+        has_cause = any(cause is not None for cause in self.causes)
         verdict = judge(
             skips=self.skips,
             in_a_row=self.in_a_row,
@@ -128,7 +128,7 @@ class Guard:
         )
         if verdict == "leave out" and (scaler is None or has_cause):
             self.restore_statistics()
-            told = of_ranks(causes) or f"the norm of the gradients is {value}"
+            told = of_ranks(self.causes) or f"the norm of the gradients is {value}"
             if is_main():
                 logger.warning("step %d is left out: %s", step, told)
         return verdict
@@ -137,9 +137,8 @@ class Guard:
         """What of this rank's predictions and losses is not finite."""
         for suspect in self._suspects:
             if suspect.reason is not None or not math.isfinite(float(suspect.loss)):
-                reason = suspect.reason or f"the loss is {float(suspect.loss)}"
                 images = ", ".join(map(repr, suspect.image_ids))
-                return f"{reason} (images {images})"
+                return suspect.reason or f"the loss of images {images} is {float(suspect.loss)}"
         return None
 
     def restore_statistics(self) -> None:
@@ -161,7 +160,9 @@ def stop_at(
     work: Work,
     *,
     place: EvidenceFolder | None,
+    causes: Sequence[str | None] = (),
     in_a_row: int = 1,
+    skips: bool = False,
 ) -> FloatingPointError:
     """Find out what was not finite, save the evidence, and say so alike on all ranks.
 
@@ -169,25 +170,32 @@ def stop_at(
 
     Args:
         step: As the run logs it.
-        model: With the weights of the step; its gradients are dropped.
+        model: With the weights of the step, on any device; its gradients are dropped. It asks no
+            other rank: how often one runs is its own affair.
         criterion: Of the run.
         work: What this rank did.
         place: Where the evidence goes; none: nowhere.
+        causes: What the step showed on each rank; run again, it may not show the same.
         in_a_row: Steps that were not finite, this one counted.
+        skips: Such steps are left out, up to a number.
 
     Returns:
         The error to raise.
     """
     model.zero_grad()
+    cause = causes[rank()] if causes else None
     try:
-        findings, told = diagnose(model, criterion, work), None
-    except RuntimeError as error:  # such as too little memory: what is known must still be said
-        findings, told = None, f"running the batch again failed: {_first_line(error)}"
-    is_guilty = findings is None or not findings.is_clean
-    guilty = all_of_ranks(is_guilty)
-    if findings is not None and (is_guilty or (is_main() and not any(guilty))):
-        told = explain(findings)
-    where = None
+        model.to(work.normalizers.num_masks.device)
+        findings = diagnose(model, criterion, work)
+        found = explain(findings)
+    except (RuntimeError, MemoryError) as error:  # what is known must still be said
+        findings, found = None, f"running the batch again failed: {_first_line(error)}"
+    is_bad = findings is not None and not findings.is_clean
+    is_guilty = is_bad or cause is not None
+    nobody = not any(all_of_ranks(is_guilty))
+    told, where = None, None
+    if is_guilty or (nobody and is_main()):
+        told = found if is_bad or cause is None else f"{cause}; {found}"
     if told is not None and place is not None:
         where = _saved(place, model, work, findings, step)
     reasons = of_ranks(all_of_ranks(told))
@@ -195,8 +203,17 @@ def stop_at(
     before = f" ({in_a_row} such steps in a row)" if in_a_row > 1 else ""
     return FloatingPointError(
         f"step {step}: the loss or its gradients are not finite{before}: {reasons}. The weights "
-        f"are those before this step. {WHAT_TO_DO}" + (f". {places}" if places else "")
+        f"are those before this step. {_what_to_do(work.precision, skips=skips)}"
+        + (f". {places}" if places else "")
     )
+
+
+def _what_to_do(precision: str, *, skips: bool) -> str:
+    """What the run does not do already."""
+    do = "Lower the learning rate (optimizer.learning_rate) or warm it up (schedule.warmup_steps)"
+    if precision != "32-true":
+        do += ", or train in training.precision=32-true"
+    return do if skips else f"{do}; training.on_nonfinite=skip leaves such steps out"
 
 
 def _saved(
@@ -210,9 +227,8 @@ def _saved(
             (folder / "report.txt").write_text(report(findings, step), encoding="utf-8")
     except (OSError, RuntimeError) as error:
         return f"the evidence could not be saved to {folder}: {_first_line(error)}"
-    return (
-        f"evidence: {folder}; to repeat it: python -m mask2former.training.guards.evidence {folder}"
-    )
+    command = f"python -m mask2former.training.guards.evidence {shlex.quote(str(folder))}"
+    return f"evidence: {folder}; to repeat it: {command}"
 
 
 def all_of_ranks(value: object) -> list:

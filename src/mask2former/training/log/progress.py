@@ -58,6 +58,16 @@ class ProgressLine:
         else:
             self.bar.update(self.task, completed=step, description=line)
 
+    def scoring(self, done: int, total: int) -> None:
+        """Show how far a scoring has come, on a terminal.
+
+        Args:
+            done: Images.
+            total: Of all processes.
+        """
+        if self.bar is not None:
+            self.bar.update(self.task, description=f"evaluating: {done} of {total} images")
+
     def scored(self, seconds: float) -> None:
         """Take note of how long a scoring took, with all that was saved after it."""
         self.time_left.scored(seconds)
@@ -76,6 +86,16 @@ class TimeLeft:
         self._num_steps, self._step, self._score_every = num_steps, first_step, score_every
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._scoring: deque[float] = deque(maxlen=RECENT)
+
+    def scoring(self, done: int, total: int) -> None:
+        """Show how far a scoring has come, on a terminal.
+
+        Args:
+            done: Images.
+            total: Of all processes.
+        """
+        if self.bar is not None:
+            self.bar.update(self.task, description=f"evaluating: {done} of {total} images")
 
     def scored(self, seconds: float) -> None:
         """Take note of one scoring."""

@@ -142,6 +142,8 @@ def open_runs(folders: Sequence[Path]) -> list[LoggedRun]:
 def _open_run(folder: Path, name: str) -> LoggedRun:
     path = folder / LOG_NAME
     if not path.is_file():
+        if (folder / "config.yaml").is_file():
+            raise ValueError(f"{folder} has logged nothing so far; wait for the run's first step")
         wrong = (
             f"no run in {folder}: {path} is missing" if folder.is_dir() else f"no folder {folder}"
         )

@@ -71,8 +71,13 @@ class StopRequests:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within it one signal is enough: all that is worth keeping has been saved."""
+        """Within it one signal is enough: all that is worth keeping has been saved.
+
+        SIGUSR1 is noted, and raises KeyboardInterrupt.
+        """
         self._stop_listening()
+        if REQUEUE_SIGNAL in self._before:
+            signal.signal(REQUEUE_SIGNAL, self._interrupt)
         try:
             yield
         finally:
@@ -81,6 +86,11 @@ class StopRequests:
     def _stop_listening(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _interrupt(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() == self._process:
+            self.number = number
+            raise KeyboardInterrupt
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._process:  # a copy of this one that loads data
