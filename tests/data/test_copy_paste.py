@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mask2former.config import Data, ShortestEdgeCrop
-from mask2former.data.annotations import Annotations, Instance, Instances, SegmentLabel, SegmentMap
+from mask2former.data.annotations import Annotations, Instances, SegmentLabel, SegmentMap
 from mask2former.data.copy_paste import (
     choose_objects,
     cut_geometry,
@@ -18,35 +18,16 @@ from mask2former.data.copy_paste import (
     paste_objects,
 )
 from mask2former.data.dataset import Record
-from mask2former.data.geometry import Geometry, large_scale_jitter, shortest_edge_crop
+from mask2former.data.geometry import Geometry
 from mask2former.data.transforms import augment_image, make_target
-from mask2former.masks.packed import pack_masks, unpack_masks
-from mask2former.types import Classes, Target
-
-JITTER = partial(
-    large_scale_jitter, crop=(48, 56), min_scale=0.3, max_scale=2.0, flip_probability=0.5
-)
-SHORTEST = partial(
-    shortest_edge_crop,
-    short_sides=(30, 44, 60),
-    max_long_side=90,
-    crop=(48, 56),
-    flip_probability=0.5,
-    pad_to_crop=False,
-)
-ROUNDING = 2
-"""Grey levels: one between Pillow and torch, of which either may resize a part, and one for where
-the part begins."""
-CLASSES = Classes(("sky", "cat", "dog"), (1, 2, 3), (False, True, True))
+from mask2former.masks.packed import pack_masks
+from mask2former.types import Target
+from pasting import CLASSES, JITTER, ROUNDING, SHORTEST, boxes, masks_of, read_map
 
 
 def target_of(masks: np.ndarray, labels: list[int] | None = None) -> Target:
     labels = list(range(len(masks))) if labels is None else labels
     return Target(torch.tensor(labels, dtype=torch.int64), pack_masks(masks))
-
-
-def masks_of(target: Target) -> np.ndarray:
-    return unpack_masks(target.masks, len(target.labels)).numpy()
 
 
 def random_image(rng: np.random.Generator, size: tuple[int, ...]) -> torch.Tensor:
@@ -84,7 +65,7 @@ def test_a_pasted_object_hides_what_is_below_it() -> None:
     main = target_of(np.array([[[1, 1, 0, 0]], [[0, 0, 1, 1]]], bool), [4, 5])
     above = target_of(np.array([[[0, 1, 1, 1]]], bool), [6])
     dark, light = torch.zeros(3, 1, 4, dtype=torch.uint8), torch.full((3, 1, 4), 9).byte()
-    image, target = paste_objects(dark, main, light, above)
+    image, target = paste_objects(dark, main, pasted_image=light, pasted=above)
     assert image[0].tolist() == [[0, 9, 9, 9]]
     assert target.labels.tolist() == [4, 6]
     # bit 0 is a, bit 1 the pasted object
@@ -108,7 +89,9 @@ def test_pasting_bits_equals_pasting_pixel_by_pixel(most: int) -> None:
         )
         labels = rng.integers(0, 9, len(masks)).tolist()
         above = target_of(pasted, [7] * len(pasted))
-        found, target = paste_objects(image, target_of(masks, labels), pasted_image, above)
+        found, target = paste_objects(
+            image, target_of(masks, labels), pasted_image=pasted_image, pasted=above
+        )
         np.testing.assert_array_equal(found.numpy(), expected)
         assert target.labels.tolist() == [*(labels[i] for i in left), *[7] * len(pasted)]
         assert target.masks.shape == (*size, -(-len(target.labels) // 8))
@@ -121,7 +104,7 @@ def test_masks_that_share_no_pixel_share_none_afterwards() -> None:
         maps = rng.integers(0, 12, (2, 9, 11))
         main, above = (target_of(np.stack([m == i for i in range(1, 12)])) for m in maps)
         image = random_image(rng, (9, 11))
-        _, target = paste_objects(image, main, image, above)
+        _, target = paste_objects(image, main, pasted_image=image, pasted=above)
         assert masks_of(target).sum(axis=0).max() == 1
 
 
@@ -137,15 +120,6 @@ def test_moved_bits_equal_packing_the_masks_that_are_meant() -> None:
         move_masks(source, ids, place, first=len(before))
         expected = pack_masks(np.concatenate([before, masks[ids]]))
         np.testing.assert_array_equal(into, expected.numpy())
-
-
-def boxes(flags: list[tuple[int, bool]]) -> Instances:
-    """Objects of (class id, whether it is a crowd) in a row."""
-    items = []
-    for i, (class_id, is_crowd) in enumerate(flags):
-        corners = np.array([(5, 4), (15, 4), (15, 22), (5, 22)]) + np.array([11.0 * i, i])
-        items.append(Instance(class_id, (corners,), is_crowd, 180.0))
-    return Instances(40, 62, tuple(items))
 
 
 @pytest.mark.parametrize("kind", ["objects", "map"])
@@ -198,18 +172,6 @@ def test_a_cut_geometry_gives_the_top_left_of_the_whole(draw: partial) -> None:
             all_of_it = make_target(found, geometry, "instance", keep_emptied=True)
             part = make_target(found, cut, "instance", keep_emptied=True)
             assert torch.equal(part.masks, all_of_it.masks[:height, :width])
-
-
-def read_map(record: Record) -> SegmentMap:
-    """Sky, a crowd of cats on it, dogs; and pixels of nobody."""
-    height, width = record.height or 40, record.width or 62
-    ids = np.full((height, width), 5, np.int32)
-    ids[: height // 8] = 0
-    ids[height // 2 :, : width // 3] = 6
-    for i in range(record.annotation):
-        ids[8 + 3 * i : 20 + 3 * i, 10 * i + 2 : 10 * i + 14] = 10 + i
-    dogs = (SegmentLabel(10 + i, 2) for i in range(record.annotation))
-    return SegmentMap(ids, (SegmentLabel(5, 0), SegmentLabel(6, 1, is_crowd=True), *dogs))
 
 
 def test_the_configuration_asks_for_a_probability() -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mask2former.data.annotations import Instance, Instances, SegmentLabel, SegmentMap
+from mask2former.data.annotations import Instances
 from mask2former.data.batching import collate
 from mask2former.data.copy_paste import (
     choose_objects,
@@ -17,58 +17,19 @@ from mask2former.data.copy_paste import (
     paste_objects,
 )
 from mask2former.data.dataset import Dataset, Record
-from mask2former.data.geometry import Geometry, large_scale_jitter, shortest_edge_crop
+from mask2former.data.geometry import Geometry, large_scale_jitter
 from mask2former.data.images import read_image
 from mask2former.data.open import open_dataset
 from mask2former.data.sampling import TrainingBatches
 from mask2former.data.training_data import TrainingData, without_empty_images
 from mask2former.data.transforms import augment_image, make_target
-from mask2former.masks.packed import pack_masks, unpack_masks
+from mask2former.masks.packed import pack_masks
 from mask2former.tasks import Task
 from mask2former.types import Classes, Sample, Target
+from pasting import CLASSES, JITTER, ROUNDING, SHORTEST, boxes, masks_of, read_map
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
 SIZES = [(40, 62), (62, 40), (40, 40), (30, 50)]
-JITTER = partial(
-    large_scale_jitter, crop=(48, 56), min_scale=0.3, max_scale=2.0, flip_probability=0.5
-)
-SHORTEST = partial(
-    shortest_edge_crop,
-    short_sides=(30, 44, 60),
-    max_long_side=90,
-    crop=(48, 56),
-    flip_probability=0.5,
-    pad_to_crop=False,
-)
-ROUNDING = 2
-"""Grey levels: one between Pillow and torch, of which either may resize a part, and one for where
-the part begins."""
-CLASSES = Classes(("sky", "cat", "dog"), (1, 2, 3), (False, True, True))
-
-
-def masks_of(target: Target) -> np.ndarray:
-    return unpack_masks(target.masks, len(target.labels)).numpy()
-
-
-def boxes(flags: list[tuple[int, bool]]) -> Instances:
-    """Objects of (class id, whether it is a crowd) in a row."""
-    items = []
-    for i, (class_id, is_crowd) in enumerate(flags):
-        corners = np.array([(5, 4), (15, 4), (15, 22), (5, 22)]) + np.array([11.0 * i, i])
-        items.append(Instance(class_id, (corners,), is_crowd, 180.0))
-    return Instances(40, 62, tuple(items))
-
-
-def read_map(record: Record) -> SegmentMap:
-    """Sky, a crowd of cats on it, dogs; and pixels of nobody."""
-    height, width = record.height or 40, record.width or 62
-    ids = np.full((height, width), 5, np.int32)
-    ids[: height // 8] = 0
-    ids[height // 2 :, : width // 3] = 6
-    for i in range(record.annotation):
-        ids[8 + 3 * i : 20 + 3 * i, 10 * i + 2 : 10 * i + 14] = 10 + i
-    dogs = (SegmentLabel(10 + i, 2) for i in range(record.annotation))
-    return SegmentMap(ids, (SegmentLabel(5, 0), SegmentLabel(6, 1, is_crowd=True), *dogs))
 
 
 def read_objects(record: Record) -> Instances:
@@ -178,7 +139,7 @@ def test_a_sample_is_made_of_two_as_by_hand(tmp_path: Path, draw: partial, task:
         pixels = augment_image(read_image(record.image), own)[:, :height, :width]
         image[:, : pixels.shape[1], : pixels.shape[2]] = pixels
         pasted = Target(other.labels[torch.from_numpy(is_left)], pack_masks(canvas[is_left]))
-        expected, target = paste_objects(main.image, main.target, image, pasted)
+        expected, target = paste_objects(main.image, main.target, pasted_image=image, pasted=pasted)
         sample = data[seed % 4, seed]
         assert torch.equal(sample.target.labels, target.labels)
         assert torch.equal(sample.target.masks, target.masks)
@@ -226,7 +187,7 @@ def test_each_image_has_colours_of_its_own(tmp_path: Path) -> None:
         target = make_target(objects, geometry, "instance", keep_emptied=False)
         if len(target.labels):
             pixels = augment_image(read_image(record.image), geometry, rng)
-            expected, _ = paste_objects(main.image, main.target, pixels, target)
+            expected, _ = paste_objects(main.image, main.target, pasted_image=pixels, pasted=target)
             assert torch.equal(data[0, seed].image, expected)
             num_pasted += 1
     assert num_pasted > 8

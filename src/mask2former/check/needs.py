@@ -86,10 +86,10 @@ def measure(splits: Mapping[str, Split], task: Task) -> Needs:
 
 
 def value_of(run: Run, key: str) -> Any:
-    """What stands at a dotted key; none where a part on the way to it is none or lacks it."""
+    """What stands at a dotted key; none where a part on the way to it is none."""
     value: Any = run.model_dump(mode="json")
     for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = None if value is None else value[name]
     return value
 
 

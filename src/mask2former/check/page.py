@@ -293,7 +293,7 @@ def _samples(page: Page) -> str:
 
 def _augmented(page: Page) -> str:
     shown = _pictures(page.augmented) or "<p>None can be drawn.</p>"
-    return _section("augmented", "After augmentation, as training sees them", shown)
+    return _section("augmented", "After augmentation, before anything is pasted", shown)
 
 
 def _section(anchor: str, title: str, content: str) -> str:

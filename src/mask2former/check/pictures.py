@@ -74,7 +74,7 @@ def offenders(
 
 
 def augmented_samples(split: Split, task: Task, data: Data, seed: int) -> list[Picture]:
-    """Images after augmentation, with their targets, as training will see them."""
+    """Images after augmentation, with their targets, before `data.copy_paste` adds to them."""
     augmentation = data.augmentation
     try:
         samples = TrainingData(

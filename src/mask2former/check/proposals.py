@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mask2former.check.needs import Needs, Proposal, measure, value_of
+from mask2former.batch_rule import rate_for_batch
+from mask2former.check.needs import Needs, Proposal, measure
 from mask2former.check.proposed_sizes import propose_sizes
 from mask2former.check.survey import Split
 from mask2former.config import Run
@@ -131,13 +132,18 @@ def propose_queries(needs: Needs, run: Run) -> Iterator[Proposal]:
 
 
 def propose_batch(needs: Needs, run: Run) -> Iterator[Proposal]:
-    """No more images a step than there are, as a power of two: others would be seen twice in it."""
+    """No more images a step than there are, as a power of two: others would be seen twice in it.
+
+    The learning rate is not proposed, since `train` lets it follow the batch.
+    """
     now = run.training.batch_size
     if needs.num_images < now:
         value = 2 ** int(math.log2(needs.num_images))
+        rate = run.optimizer.learning_rate
         reason = (
             f"{_counted(needs.num_images, 'image')} to train on, of which a step of {now} would "
-            "show some more than once"
+            f"show some more than once; the learning rate follows by itself: {rate:g} x "
+            f"sqrt({value} / {now}) = {rate_for_batch(rate, now, value):.3g}"
         )
         yield Proposal("training.batch_size", value, now, reason)
 
@@ -195,13 +201,13 @@ def propose_copies(needs: Needs, run: Run) -> Iterator[Proposal]:
         Ghiasi et al., 2021: of all shares of COCO that they train on, the smallest ones (of 10 %,
         about 86,000 objects, and less) gain the most.
     """
-    now = value_of(run, "data.copy_paste")  # none of an older configuration
-    if run.task == "semantic" or now != 0 or needs.num_images < 2:
+    now = run.data.copy_paste
+    if run.task == "semantic" or now > 0 or needs.num_images < 2:
         return
     if 0 < needs.num_things < FEW_OBJECTS:
         reason = (
-            f"{_counted(needs.num_things, 'object')} to train on; pasted into other images, they "
-            "are seen beside and behind others"
+            f"{_counted(needs.num_things, 'object')} of countable classes; pasted into other "
+            "images, they are seen beside and behind others"
         )
         yield Proposal("data.copy_paste", PASTED, now, reason)
 

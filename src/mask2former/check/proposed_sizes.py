@@ -11,7 +11,10 @@ from mask2former.check.sizes import MASK_STRIDE
 from mask2former.config import LargeScaleJitter, Run
 
 MULTIPLE = 32
-"""Of all sides that are proposed: the coarsest stride of the network."""
+"""Of the short side of evaluation and of both sides of crops, where they are proposed: the coarsest
+stride of the network. Other sides only keep their proportion."""
+ROUNDING = 1.05
+"""Factor of the objects' sizes that the rounding of a crop may make in training."""
 SMALL_SHARE = 0.1
 """Of the objects, the smallest ones, which decide."""
 TOO_SMALL = 16
@@ -32,6 +35,9 @@ WORTH_ENLARGING, WORTH_SHRINKING = 1.25, 1.4
 that are only blown up a little do no harm."""
 SCALED_SIDES = ("data.test_size.max_long_side", "data.tta.short_sides", "data.tta.max_long_side")
 SHORTEST_EDGE = ("data.augmentation.short_sides", "data.augmentation.max_long_side")
+JITTER = ("data.augmentation.min_scale", "data.augmentation.max_scale")
+FOLLOWS = "in proportion to data.test_size.short_side"
+AS_LARGE = ", so that objects are as large in training"
 
 
 def propose_sizes(needs: Needs, run: Run) -> Iterator[Proposal]:
@@ -42,30 +48,26 @@ def propose_sizes(needs: Needs, run: Run) -> Iterator[Proposal]:
     which nobody has annotated. Smaller where images would only be blown up: not below their own
     size, and not so far that a tenth of the objects had fewer than 32 pixels. The crop follows up
     to what the authors train with, and all other sizes keep their proportion, so that objects are
-    as large in training as in evaluation.
+    as large in training as in evaluation. Scales that are relative to a crop which cannot follow
+    grow instead, so that it shows a smaller part of a larger image.
+
+    Source:
+        SNIP (Singh and Davis, 2018): networks are not robust to changes of scale, so detectors are
+        to be trained at the scales that they are tested at. SNIPER (Singh et al., 2018) trains on
+        crops of enlarged images, whose size does not grow with them.
     """
     if not len(needs.relative_sides):
         return
     now = run.data.test_size.short_side
-    side, small = short_side(needs, now), float(np.quantile(needs.relative_sides, SMALL_SHARE))
+    side = short_side(needs, now)
     if side / now < WORTH_ENLARGING and now / side < WORTH_SHRINKING:
         return
-    yield Proposal("data.test_size.short_side", side, now, _reason(needs, small, side, now))
+    yield Proposal("data.test_size.short_side", side, now, _reason(needs, now, side=side))
     factor = side / now
-    follows = "in proportion to data.test_size.short_side"
     for key in SCALED_SIDES:
         if value_of(run, key) is not None:
-            yield _scaled(run, key, factor, follows)
-    crop = run.data.augmentation.crop
-    larger = (_proposed_crop(crop[0], factor), _proposed_crop(crop[1], factor))
-    if not isinstance(run.data.augmentation, LargeScaleJitter):
-        reason = f"{follows}, so that objects are as large in training"
-        for key in SHORTEST_EDGE:
-            yield _scaled(run, key, factor, reason)
-    if larger != crop:
-        limit = f", up to the {LARGEST_CROP} px of the published recipes" if factor > 1 else ""
-        yield Proposal("data.augmentation.crop", list(larger), list(crop), follows + limit)
-        yield from _propose_points(run, larger)
+            yield _scaled(run, key, factor=factor, reason=FOLLOWS)
+    yield from _propose_augmentation(run, factor)
 
 
 def short_side(needs: Needs, now: int) -> int:
@@ -83,7 +85,8 @@ def short_side(needs: Needs, now: int) -> int:
     return min(now, _rounded_up(max(native, LARGE_ENOUGH / small, LEAST_SIDE)))
 
 
-def _reason(needs: Needs, small: float, side: int, now: int) -> str:
+def _reason(needs: Needs, now: int, *, side: int) -> str:
+    small = float(np.quantile(needs.relative_sides, SMALL_SHARE))
     if side < now:
         native = float(np.quantile(needs.short_sides, 1 - SMALL_SHARE))
         return (
@@ -97,6 +100,31 @@ def _reason(needs: Needs, small: float, side: int, now: int) -> str:
         f"short side is {now} px, and {small * side:.0f} px when it is {side} px, where "
         f"{TOO_SMALL} px are {TOO_SMALL // MASK_STRIDE} of the predicted masks{tiles}"
     )
+
+
+def _propose_augmentation(run: Run, factor: float) -> Iterator[Proposal]:
+    """As large objects in training as in evaluation, which resizes images by a factor more."""
+    augmentation = run.data.augmentation
+    now, crop = augmentation.crop, _proposed_crop(augmentation.crop, factor)
+    if isinstance(augmentation, LargeScaleJitter):
+        yield from _propose_scales(run, factor * math.sqrt(math.prod(now) / math.prod(crop)))
+    else:
+        for key in SHORTEST_EDGE:
+            yield _scaled(run, key, factor=factor, reason=f"{FOLLOWS}{AS_LARGE}")
+    if crop != now:
+        limit = f", up to the {LARGEST_CROP} px of the published recipes" if factor > 1 else ""
+        yield Proposal("data.augmentation.crop", list(crop), list(now), FOLLOWS + limit)
+        yield from _propose_points(run, crop)
+
+
+def _propose_scales(run: Run, factor: float) -> Iterator[Proposal]:
+    """Other scales of large-scale jitter, which are relative to the crop."""
+    if max(factor, 1 / factor) < ROUNDING:
+        return
+    for key in JITTER:
+        now = value_of(run, key)
+        reason = f"{FOLLOWS}, which the crop does not follow as far{AS_LARGE}"
+        yield Proposal(key, float(f"{now * factor:.3g}"), now, reason)
 
 
 def _propose_points(run: Run, crop: tuple[int, int]) -> Iterator[Proposal]:
@@ -116,7 +144,7 @@ def _propose_points(run: Run, crop: tuple[int, int]) -> Iterator[Proposal]:
         yield Proposal("loss.num_points", wanted, now, reason)
 
 
-def _scaled(run: Run, key: str, factor: float, reason: str) -> Proposal:
+def _scaled(run: Run, key: str, *, factor: float, reason: str) -> Proposal:
     now = value_of(run, key)
     value: Any = (
         [max(1, round(side * factor)) for side in now]
@@ -126,9 +154,16 @@ def _scaled(run: Run, key: str, factor: float, reason: str) -> Proposal:
     return Proposal(key, value, now, reason)
 
 
-def _proposed_crop(side: int, factor: float) -> int:
-    largest = max(side, LARGEST_CROP)
-    return min(largest, max(MULTIPLE, MULTIPLE * round(side * factor / MULTIPLE)))
+def _proposed_crop(crop: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Larger or smaller in the same shape; as it is where it has the largest size already."""
+    largest = max(*crop, LARGEST_CROP)
+    factor = min(factor, largest / max(crop))
+    if factor == 1:
+        return crop
+    short = max(MULTIPLE, MULTIPLE * round(min(crop) * factor / MULTIPLE))
+    height, width = (MULTIPLE * round(short * side / min(crop) / MULTIPLE) for side in crop)
+    most = MULTIPLE * (largest // MULTIPLE)
+    return min(height, most), min(width, most)
 
 
 def _rounded_up(side: float | int) -> int:

@@ -106,6 +106,7 @@ def cut_geometry(geometry: Geometry, size: Size) -> Geometry:
 def paste_objects(
     image: UInt8[Tensor, "3 h w"],
     target: Target,
+    *,
     pasted_image: UInt8[Tensor, "3 height width"],
     pasted: Target,
 ) -> tuple[UInt8[Tensor, "3 h w"], Target]:

@@ -94,11 +94,11 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         )
         if self.copy_paste > 0 and generator.random() < self.copy_paste:
             source = draw_other(image_index, len(self), generator)
-            return self._paste(sample, source, geometry.crop, generator)
+            return self._paste(sample, source, size=geometry.crop, generator=generator)
         return sample
 
     def _paste(
-        self, sample: Sample, source: int, size: Size, generator: np.random.Generator
+        self, sample: Sample, source: int, *, size: Size, generator: np.random.Generator
     ) -> Sample:
         """Lay objects of another image over the part of a sample that is no padding.
 
@@ -119,7 +119,9 @@ class TrainingData(torch.utils.data.Dataset[Sample]):
         pixels = read_image(record.image, annotated_size=annotated)
         colors = generator if self.color_jitter else None
         moved = augment_image(pixels, geometry, colors)
-        image, target = paste_objects(sample.image, sample.target, moved, pasted)
+        image, target = paste_objects(
+            sample.image, sample.target, pasted_image=moved, pasted=pasted
+        )
         return sample._replace(image=image, target=target)
 
 

@@ -333,7 +333,9 @@ class ScoreAndSave(lightning.Callback):
             if index < NUM_PICTURES:
                 path = folder / f"{index}.png"
                 with self.dispensable.writing("pictures of predictions"):
-                    draw_validation(path, prediction, validation, index, trainer.global_step)
+                    draw_validation(
+                        path, prediction, images=validation, index=index, step=trainer.global_step
+                    )
 
         result = evaluate(segmenter, validation, on_prediction=draw)
         model.train()

@@ -100,7 +100,7 @@ def test_a_strip_begins_with_the_image_and_its_truth_however_often_it_grows(
     path, image = tmp_path / "0.png", picture()
     images = scored(in_segments(), "semantic")
     for step in (10, 20, 30, 20)[: 2 * number]:
-        draw_validation(path, predicted(image), images, 0, step)
+        draw_validation(path, predicted(image), images=images, index=0, step=step)
     columns = read_strip(path)
     assert [column.label for column in columns] == ["image", "ground truth", 10, 20]
     plain = draw_masks(image, [], [])
@@ -113,7 +113,8 @@ def test_a_strip_begins_with_the_image_and_its_truth_however_often_it_grows(
 def test_a_strip_that_was_cut_short_begins_anew(tmp_path: Path) -> None:
     path, image = tmp_path / "0.png", picture()
     extend_strip(path, draw_masks(image, [], []), "image")  # and the machine went off
-    draw_validation(path, predicted(image), scored(in_segments(), "semantic"), 0, 10)
+    images = scored(in_segments(), "semantic")
+    draw_validation(path, predicted(image), images=images, index=0, step=10)
     assert [column.label for column in read_strip(path)] == ["image", "ground truth", 10]
 
 
@@ -125,6 +126,6 @@ def test_truth_has_the_names_and_colors_of_the_model_s_classes(tmp_path: Path) -
         ("own", scored(in_segments(), "semantic")),
         ("turned", scored(annotations, "semantic", turned)),
     ):
-        draw_validation(tmp_path / name, predicted(image), images, 0, 10)
+        draw_validation(tmp_path / name, predicted(image), images=images, index=0, step=10)
     own, other = (read_strip(tmp_path / name)[1].picture for name in ("own", "turned"))
     assert np.array_equal(np.asarray(own), np.asarray(other))

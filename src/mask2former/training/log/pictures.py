@@ -43,7 +43,7 @@ def draw_training_samples(splits: Splits, run: Run, folder: Path) -> None:
 
 
 def draw_validation(
-    path: Path, prediction: Prediction, images: ScoredImages, index: int, step: int
+    path: Path, prediction: Prediction, *, images: ScoredImages, index: int, step: int
 ) -> None:
     """Add a prediction to the strip of its image, which begins with the image and its truth.
 
