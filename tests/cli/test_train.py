@@ -25,6 +25,7 @@ class Result:
     seconds: float
     metrics: dict[str, float]
     best_weights: Path
+    ended_early: str = ""
 
 
 @dataclass
@@ -252,6 +253,7 @@ def test_json_is_one_object_and_nothing_else(
         "seconds": 12.4,
         "metrics": {"AP": 43.67, "APs": None},
         "best_weights": "runs/d-1/weights/best.safetensors",
+        "ended_early": "",
     }
     assert "a library prints" in captured.err
     assert "next: mask2former evaluate" in captured.err
@@ -281,7 +283,16 @@ def test_an_interrupted_run_says_how_to_go_on(
 
     monkeypatch.setattr(sys.modules["mask2former.training.train"], "train", interrupted)
     assert main(["train", "--data", "d", "--output", "here"]) == 130
-    assert "go on with: mask2former train --output here --resume" in capsys.readouterr().out
+    assert "stopped before the run began; give the same command again" in capsys.readouterr().out
+    for made, words in (
+        ("config.yaml", "from the beginning"),
+        ("checkpoints/last.ckpt", "state on"),
+    ):
+        (Path("here") / made).parent.mkdir(parents=True, exist_ok=True)
+        (Path("here") / made).touch()
+        assert main(["train", "--data", "d", "--output", "here"]) == 130
+        said = capsys.readouterr().out
+        assert f"{words}, go on with: mask2former train --output here --resume" in said
 
 
 def test_a_resumed_run_takes_no_other_weights(

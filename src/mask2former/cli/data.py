@@ -56,10 +56,11 @@ def check(
             page = write_report(found, folder)
         groups = found.groups
     _show(report, found, groups)
-    _show_proposals(report, found.proposals, proposed_command(found))
-    report.text(f"\nreport: {page}")
     severe = ("error", "warning") if strict else ("error",)
     faults = [group for group in groups if group.severity in severe]
+    if not faults:  # which come first
+        _show_proposals(report, found.proposals, proposed_command(found), preset=found.run.preset)
+    report.text(f"\nreport: {page}")
     report.finish(
         {**as_json(found), "report": page},
         ["mask2former", "data", "check", str(data)] if faults else train_command(found.run),
@@ -107,12 +108,14 @@ def _show(report: Report, found: "Check", groups: "list[Group]") -> None:
         report.text(f"\n{group.severity}: {group.kind} ({group.count})\n  {group.message}")
 
 
-def _show_proposals(report: Report, proposals: Sequence["Proposal"], command: str | None) -> None:
+def _show_proposals(
+    report: Report, proposals: Sequence["Proposal"], command: str | None, *, preset: str
+) -> None:
     from mask2former.check.needs import shown
 
     if command is None:
         return
-    report.text("\nproposals (nothing is applied by itself):")
+    report.text(f"\nproposals for the preset {preset} (nothing is applied by itself):")
     for proposal in proposals:
         values = f"{shown(proposal.value)} instead of {shown(proposal.now)}"
         report.text(f"  {proposal.key}: {values}\n    {proposal.reason}")

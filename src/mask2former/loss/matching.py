@@ -32,7 +32,6 @@ class Match(NamedTuple):
     target_ids: Int64[Tensor, "layers pairs"]
 
 
-@torch.no_grad()
 class UnmatchableError(FloatingPointError):
     """The costs of an image are not finite."""
 
@@ -48,6 +47,7 @@ class UnmatchableError(FloatingPointError):
         self.image, self.layer = image, layer
 
 
+@torch.no_grad()
 def match(
     prediction: MaskPrediction,
     targets: list[Target],

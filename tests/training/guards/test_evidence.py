@@ -125,7 +125,9 @@ def test_gradients_whose_squares_overflow_are_told_of(
     assert findings.gradient_norm == math.inf
     assert (findings.first_output, findings.bad_weights, findings.bad_gradients) == (None, (), ())
     assert not findings.is_clean
-    assert explain(findings).startswith("the squares of the gradients overflow, though each is")
+    told = explain(findings)
+    assert told.startswith("weights that earlier steps made huge, such as transformer_decoder.")
+    assert "; the squares of the gradients overflow, though each is finite" in told
     assert findings.largest_gradient in report(findings, 1)
 
 

@@ -253,7 +253,7 @@ def test_a_step_is_left_out_and_the_run_goes_on(
     same = [torch.equal(a, b) for a, b in itertools.pairwise(spoiler.before)]
     assert same == [False, False, True, False, False]
     told = capsys.readouterr().err
-    assert "warning: step 3 is left out: the loss is nan (images " in told
+    assert "warning: step 3 is left out: the loss of images " in told
     assert repr(spoiler.image_id) in told
     lines = [line for line in lines_of(tmp_path / "run") if "loss" in line]
     assert [line["step"] for line in lines] == [1, 2, 4, 5, 6]
@@ -369,7 +369,7 @@ def test_all_ranks_leave_out_and_stop_at_what_fails_on_one(
     assert "matching cost is not finite in layer 0, 1, 2" in first["message"]
     assert [path.name for path in (tmp_path / "run/evidence").iterdir()] == ["step_5_rank1"]
     log = (tmp_path / "run/log.txt").read_text()
-    assert log.count("is left out: rank 1: the matching cost") == 2
+    assert log.count("is left out: rank 1: matching cost of image") == 2
     lines = [line for line in lines_of(tmp_path / "run") if "loss" in line]
     assert [line["step"] for line in lines] == [1, 3]
     assert all(math.isfinite(line["loss"]) for line in lines)

@@ -87,16 +87,6 @@ class TimeLeft:
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._scoring: deque[float] = deque(maxlen=RECENT)
 
-    def scoring(self, done: int, total: int) -> None:
-        """Show how far a scoring has come, on a terminal.
-
-        Args:
-            done: Images.
-            total: Of all processes.
-        """
-        if self.bar is not None:
-            self.bar.update(self.task, description=f"evaluating: {done} of {total} images")
-
     def scored(self, seconds: float) -> None:
         """Take note of one scoring."""
         self._scoring.append(seconds)
