@@ -47,6 +47,7 @@ def our_step(case: dict[str, Any]) -> Callable[[], Any]:
     from mask2former.training.optimizer import make_optimizer
     from mask2former.training.passes import (
         Normalizers,
+        autocast_as,
         make_criterion,
         own_drop_paths,
         predict,
@@ -63,6 +64,7 @@ def our_step(case: dict[str, Any]) -> Callable[[], Any]:
             "data": data,
             "training": training,
             "model": run.model.model_copy(update={"backbone": backbone}),
+            "loss": run.loss.model_copy(update={"num_points": NUM_POINTS}),
         }
     )
     model = build_to_train(run, NUM_CLASSES, device)
@@ -75,7 +77,7 @@ def our_step(case: dict[str, Any]) -> Callable[[], Any]:
         weight = criterion.class_weight_of(batch.targets, run.model.num_queries)
         normalizers = Normalizers(num_masks, torch.tensor(weight, device=device))
         with own_drop_paths(model, batch):
-            with autocast(case):
+            with autocast_as(case["precision"], device):
                 loss = criterion.total(score(criterion, predict(model, batch), batch, normalizers))
             return finish(loss, model, optimizer)
 
@@ -118,20 +120,15 @@ def their_step(case: dict[str, Any]) -> Callable[[], Any]:
         labels.append((torch.arange(NUM_TARGETS) % NUM_CLASSES).to(device))
     images = torch.full((case["batch"], 3, side, side), 0.5, device=device)
 
+    half = HALF.get(case["precision"])
+
     def step() -> Any:
-        with autocast(case):
+        dtype = None if half is None else getattr(torch, half)
+        with torch.autocast(device.type, dtype, enabled=half is not None):
             loss = model(pixel_values=images, mask_labels=masks, class_labels=labels).loss
         return finish(loss, model, optimizer)
 
     return step
-
-
-def autocast(case: dict[str, Any]) -> Any:
-    import torch
-
-    half = HALF.get(case["precision"])
-    dtype = None if half is None else getattr(torch, half)
-    return torch.autocast(torch.device(case["device"]).type, dtype, enabled=half is not None)
 
 
 def finish(loss: Any, model: Any, optimizer: Any) -> Any:
@@ -149,6 +146,9 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     """In this process: peak memory in bytes and seconds of every step."""
     import torch
 
+    # light: what only one of the two needs is imported by its own step
+    from mask2former.training.memory.memory_limit import own_memory
+
     device = torch.device(case["device"])
     torch.manual_seed(0)
     make = our_step if case["library"] == "mask2former" else their_step
@@ -156,7 +156,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         import transformers
 
         transformers.logging.set_verbosity_error()
-    idle = memory_now(device)
+    idle = own_memory(device)
     seconds = []
     try:
         step = make(case)
@@ -170,7 +170,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
                 raise SystemExit(f"the loss of {case} is {loss}; it must be finite")
     except torch.OutOfMemoryError:
         return {"peak": None, "idle": idle, "seconds": None}
-    return {"peak": peak_memory(device), "idle": idle, "seconds": seconds[1:]}
+    return {"peak": peak(device), "idle": idle, "seconds": seconds[1:]}
 
 
 def wait(device: Any) -> None:
@@ -181,23 +181,18 @@ def wait(device: Any) -> None:
         torch.accelerator.synchronize(device)
 
 
-def memory_now(device: Any) -> int:
+def peak(device: Any) -> int:
+    """Bytes."""
     import torch
 
-    return status("VmRSS") if device.type == "cpu" else torch.accelerator.memory_reserved(device)
+    from mask2former.training.memory.memory_limit import peak_memory
 
-
-def peak_memory(device: Any) -> int:
-    import torch
-
-    if device.type == "cpu":
-        return status("VmHWM")
-    return torch.accelerator.max_memory_reserved(device)
-
-
-def status(key: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(text.split(key + ":")[1].split()[0]) * 1024
+    if device.type != "cpu":
+        return torch.accelerator.max_memory_reserved(device)
+    found = peak_memory()
+    if found is None:
+        raise SystemExit(f"{sys.platform} does not tell what memory a process took")
+    return found
 
 
 def in_own_process(case: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,10 @@ UNITS = {
 }  # fmt: skip
 
 
+LEAST_BARE = 2**20
+"""Bytes that may be written without a unit."""
+
+
 def parse_size(text: str) -> int:
     """Bytes of a size such as "6GiB", "6 GB", "6000MiB", "1.5g" or "6442450944".
 
@@ -16,13 +20,14 @@ def parse_size(text: str) -> int:
     other programs take it, means the former.
 
     Raises:
-        ValueError: It is no such size, or less than one byte.
+        ValueError: It is no such size, less than one byte, or so small without a unit that one was
+            meant.
     """
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", text)
     if found is not None:
         number, unit = found[1], found[2].upper()
         unit = f"{unit}IB" if unit in ("K", "M", "G", "T") else unit
-        if unit in UNITS and float(number) * UNITS[unit] >= 1:
+        if unit in UNITS and float(number) * UNITS[unit] >= (1 if unit else LEAST_BARE):
             # whole bytes are exact, however many
             return (
                 int(number) * UNITS[unit]

@@ -95,7 +95,7 @@ def parse_batch(text: str | None, memory_limit: str | None) -> Changes:
         ValueError: It is something else.
     """
     changes: Changes = {}
-    if text == "auto":
+    if text is not None and text.lower() == "auto":
         changes["fit_memory"] = "auto"
     elif text is not None:
         if not text.isdecimal() or int(text) == 0:
@@ -104,6 +104,25 @@ def parse_batch(text: str | None, memory_limit: str | None) -> Changes:
     if memory_limit is not None:
         changes["fit_memory"] = parse_size(memory_limit)
     return changes
+
+
+def without_plan(written: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> Changes:
+    """A run's own configuration, without what was planned where another plan is asked for.
+
+    What a plan chose would otherwise bound the next one, though a larger machine can do with less.
+
+    Args:
+        written: Of the run, as `read_changes` gives it.
+        later: Changes to it, of which one may ask with `training.fit_memory`.
+    """
+    part, *asked = (changes.get("training") for changes in (written, *later))
+    if not isinstance(part, Mapping) or not any(
+        isinstance(training, Mapping) and training.get("fit_memory") for training in asked
+    ):
+        return dict(written)
+    planned = ("images_per_pass", "checkpoint_activations")
+    kept = {name: value for name, value in part.items() if name not in planned}
+    return {**written, "training": kept}
 
 
 def merge(changes: Mapping[str, Any], later: Mapping[str, Any]) -> Changes:

@@ -295,6 +295,34 @@ def test_an_interrupted_run_says_how_to_go_on(
         assert f"{words}, go on with: mask2former train --output here --resume" in said
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], (1, True)),
+        (["--batch", "auto"], (None, False)),
+        (["--memory-limit", "6GiB"], (None, False)),
+        (["--set", "training.fit_memory=6GiB"], (None, False)),
+        (["--batch", "auto", "--set", "training.images_per_pass=2"], (2, False)),
+    ],
+)
+def test_a_resumed_run_keeps_its_plan_unless_it_asks_for_another(
+    calls: Calls, tmp_path: Path, options: list[str], expected: tuple
+) -> None:
+    run = find_preset("tiny").run("panoptic")
+    planned = {"images_per_pass": 1, "checkpoint_activations": True}
+    run = run.model_copy(
+        update={
+            "data": run.data.model_copy(update={"paths": (Path("d"),)}),
+            "training": run.training.model_copy(update=planned),
+        }
+    )
+    (tmp_path / "here").mkdir()
+    write_run(run, tmp_path / "here/config.yaml")
+    assert main(["train", "--output", "here", "--resume", *options]) == OK
+    training = trained(calls)[0].training
+    assert (training.images_per_pass, training.checkpoint_activations) == expected
+
+
 def test_a_resumed_run_takes_no_other_weights(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,7 +106,8 @@ def train(
     if resume and weights is not None:
         raise ValueError("--resume goes on with the weights of the run; leave --weights out")
     from_scratch = RANDOM_WEIGHTS if weights == "none" else {}
-    run, notes = _compose(config, named, from_scratch, overrides=overrides or [], resume=resume)
+    resumed = output if resume else None
+    run, notes = _compose(config, named, from_scratch, overrides=overrides or [], resumed=resumed)
     if weights == "none":
         run = run.model_copy(update={"weights": None})
     report = Report(as_json)
@@ -163,11 +164,12 @@ def _compose(
     config: Path | None,
     *changes: Mapping[str, Any],
     overrides: Sequence[str],
-    resume: bool,
+    resumed: Path | None,
 ) -> tuple["Run", list[str]]:
     """The run that a file, then options, then overrides describe; the last one wins.
 
-    The sizes of a trained model to start from come before them all.
+    The sizes of a trained model to start from come before them all. A run to go on with, which is
+    in the folder `resumed`, keeps its plan for memory unless another one is asked for.
 
     Returns:
         The run, and what follows from its batch.
@@ -180,17 +182,21 @@ def _compose(
         parse_overrides,
         read_changes,
         without_none,
+        without_plan,
     )
 
     merged = {} if config is None else read_changes(config)
-    for later in (*map(without_none, changes), parse_overrides(overrides)):
-        merged = merge(merged, later)
-    if merged.get("weights") and not resume:
+    later = [*map(without_none, changes), parse_overrides(overrides)]
+    if resumed is not None and config == resumed / "config.yaml":
+        merged = without_plan(merged, later)
+    for change in later:
+        merged = merge(merged, change)
+    if merged.get("weights") and resumed is None:
         merged = merge(_sizes_of(merged["weights"]), merged)
     run = compose_run(merged, lambda: _tasks_in_data(merged))
     if not run.data.paths:
         raise ValueError(NO_DATA)
-    return (run, []) if resume else follow_batch(run, merged)
+    return follow_batch(run, merged) if resumed is None else (run, [])
 
 
 def _sizes_of(weights: str) -> Mapping[str, Any]:

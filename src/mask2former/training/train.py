@@ -215,7 +215,7 @@ def _planned(run: Run, splits: Splits, where: torch.device, precision: ChosenPre
         return run
     training = run.training.model_copy(update={"precision": precision})
     exact = run.model_copy(update={"training": training})
-    planned = plan_together(exact, len(splits.classes), where, splits.validation)
+    planned = plan_together(exact, len(splits.classes), device=where, validation=splits.validation)
     wanted = planned.training.model_copy(update={"precision": run.training.precision})
     return planned.model_copy(update={"training": wanted})
 
@@ -262,7 +262,7 @@ def _explained(
         told = explain_out_of_memory(
             error,
             module.run,
-            output,
+            output=output,
             images=module.run.training.batch_size // world_size(),
             step=trainer.global_step + 1,
             where="step" if module.is_in_step else outside,

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from mask2former.config import Run
-from mask2former.presets import find_preset
+from mask2former.config_io import compose_run, merge, parse_overrides
+from mask2former.presets import find_preset, published_backbone
+from mask2former.training.memory.knobs import (
+    count_parameters,
+    evaluation_knobs,
+    image_knobs,
+    worker_knobs,
+)
 from mask2former.training.memory.out_of_memory import (
     explain_out_of_memory,
     is_out_of_memory,
@@ -90,7 +97,9 @@ def test_what_cannot_be_compiled_is_not_proposed() -> None:
 def test_the_knobs_are_told_in_order_with_values_and_a_command() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore")
     run = tiny()
-    told = explain_out_of_memory(error, run, Path("runs/a b"), images=4, step=7).splitlines()
+    told = explain_out_of_memory(
+        error, run, output=Path("runs/a b"), images=4, where="step", step=7
+    ).splitlines()
     assert told[0] == (
         "memory ran out in step 7 (CUDA out of memory. Tried to allocate 20.00 MiB.). In order of "
         "effect:"
@@ -98,7 +107,7 @@ def test_the_knobs_are_told_in_order_with_values_and_a_command() -> None:
     names = [line.split(" is ")[0].strip() for line in told[1:-1]]
     assert names == [
         "training.images_per_pass", "training.checkpoint_activations", "data.augmentation.crop",
-        "model.backbone.name", "loss.num_points", "model.num_queries",
+        "loss.num_points", "model.num_queries",
     ]  # fmt: skip
     assert told[3].startswith("  data.augmentation.crop is 128 x 128 px: --set data.augmentation")
     assert told[-1] == (
@@ -108,7 +117,76 @@ def test_the_knobs_are_told_in_order_with_values_and_a_command() -> None:
 
 
 def test_an_evaluation_has_knobs_of_its_own() -> None:
-    told = explain_out_of_memory(MemoryError(), tiny(), Path("r"), images=4)
+    told = explain_out_of_memory(
+        MemoryError(), tiny(), output=Path("r"), images=4, where="evaluation", step=3
+    )
     assert "in an evaluation (MemoryError)" in told
     assert "data.test_size.short_side is 128 px: --set data.test_size.short_side=64" in told
     assert "images_per_pass" not in told
+
+
+def with_workers(workers: int) -> Run:
+    run = tiny()
+    return run.model_copy(update={"data": run.data.model_copy(update={"workers": workers})})
+
+
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "data.workers=2"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "training.images_per_pass=2"),
+    ],
+    ids=["of a process", "of a device"],
+)
+def test_what_happens_beside_steps_is_no_evaluation(error: Exception, first: str) -> None:
+    run = with_workers(4)
+    told = explain_out_of_memory(error, run, output=Path("r"), images=4, where="elsewhere")
+    assert told.startswith("memory ran out outside of steps and evaluations (")
+    assert "data.workers is 4: --set data.workers=2" in told
+    assert "test_size" not in told
+    assert told.endswith(f"--resume --set {first}")
+
+
+def with_backbone(name: str) -> Run:
+    run = tiny()
+    model = run.model.model_copy(update={"backbone": published_backbone(name)})
+    return run.model_copy(update={"model": model})
+
+
+@pytest.mark.parametrize(
+    ("name", "is_larger"),
+    [("resnet10t", False), ("resnet50", False), ("resnet101", True), ("swin_large", True)],
+)
+def test_a_backbone_is_proposed_to_runs_with_a_larger_one(name: str, is_larger: bool) -> None:
+    knobs = {knob.options: knob for knob in image_knobs(with_backbone(name))}
+    assert ("--backbone resnet50" in knobs) == is_larger
+    if is_larger:
+        assert knobs["--backbone resnet50"].is_for_new_run
+
+
+def test_parameters_are_those_that_are_known_of_a_backbone() -> None:
+    # torchvision: 25 557 032 with a classifier of 1000 x 2048 weights and 1000 biases; frozen
+    # norms have buffers instead of 2 x 26 560 parameters
+    assert count_parameters("resnet50") == 25_557_032 - 1000 * 2049 - 2 * 26_560
+
+
+def test_options_of_a_knob_make_the_run_that_it_says() -> None:
+    run = with_workers(4)
+    for knob in [*image_knobs(run), *worker_knobs(run), *evaluation_knobs(run)]:
+        changes = parse_overrides([knob.options.removeprefix("--set ")])
+        composed = compose_run(merge(run.model_dump(), changes), lambda: ("panoptic",))
+        assert composed == knob.changed
+        assert composed != run
+
+
+def test_what_cannot_be_less_is_not_proposed() -> None:
+    run = with_workers(0)
+    augmentation = run.data.augmentation.model_copy(update={"crop": (32, 32)})
+    least = run.model_copy(
+        update={
+            "data": run.data.model_copy(update={"augmentation": augmentation}),
+            "loss": run.loss.model_copy(update={"num_points": 1}),
+            "model": run.model.model_copy(update={"num_queries": 1}),
+        }
+    )
+    assert [*image_knobs(least), *worker_knobs(least)] == []

@@ -1,6 +1,8 @@
 """Trials take what a step takes, and leave everything as it was; limits are what systems say."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -187,7 +189,7 @@ class Accelerator:
         self.emptied = self.reset = 0
 
     def current_device_index(self) -> int:
-        return 0
+        return 1
 
     def empty_cache(self) -> None:
         self.emptied += 1
@@ -216,14 +218,24 @@ class Full(TrainingStep):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.parametrize("index", [None, 0, 2])
 @pytest.mark.parametrize(("kind", "peak"), [(Done, 40), (Full, None)])
-def test_an_accelerator_is_left_as_it_was(monkeypatch, kind, peak) -> None:
+def test_an_accelerator_is_left_as_it_was(monkeypatch, kind, peak, index: int | None) -> None:
     fake = Accelerator()
     for name in (n for n in dir(fake) if not n.startswith("_") and callable(getattr(fake, n))):
         monkeypatch.setattr(torch.accelerator, name, getattr(fake, name))
-    monkeypatch.setattr(torch.random, "fork_rng", lambda *_, **__: torch.no_grad())
+    forked = []
+
+    @contextmanager
+    def fork_rng(devices: list[int], *, device_type: str) -> Iterator[None]:
+        forked.append((devices, device_type))
+        yield
+        forked.append("joined")
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
     step = kind(tiny(), 7, 1, of_batch=1)
-    assert measure_peak(step, torch.device("meta")) == (peak, 3)
+    assert measure_peak(step, torch.device("meta", index)) == (peak, 3)
+    assert forked == [([1 if index is None else index], "meta"), "joined"]
     assert (fake.emptied, fake.reset) == (2, 2)
 
 

@@ -78,8 +78,8 @@ def test_a_run_that_shrinks_equals_one_that_was_small_from_the_beginning(
     train(small_run(data, on_oom="shrink"), tmp_path / "run", device="cpu", progress=False)
     said = [r.message for r in caplog.records if "ran out of memory" in r.message]
     assert [text.partition(";")[0] for text in said] == ["step 1 ran out of memory"] * 2
-    assert "training.images_per_pass=2: the same" in said[0]
-    assert "training.images_per_pass=1: the same" in said[1]
+    assert "training.images_per_pass=2: batch norm, which learns, sees fewer" in said[0]
+    assert "training.images_per_pass=1: batch norm" in said[1]
     small = small_run(data, images_per_pass=1)
     train(small, tmp_path / "small", device="cpu", progress=False)
     assert_equal_weights(tmp_path / "run", tmp_path / "small")

@@ -72,7 +72,12 @@ def is_within(need: int | None, room: int) -> bool:
 
 
 def tell_verdict(need: int | None, room: int) -> str:
-    return "fits" if is_within(need, room) else f"does not fit into {format_size(max(room, 0))}"
+    if is_within(need, room):
+        return "fits"
+    shown = format_size(max(room, 0))
+    is_close = need is not None and format_size(need) == shown
+    short = f", {format_size(need - room)} short" if is_close else ""
+    return f"does not fit into {shown}{short}"
 
 
 def tell_need(need: int | None) -> str:

@@ -51,7 +51,7 @@ def find_room(device: torch.device, *, sharing: int = 1, limit: int | None = Non
     assert free is not None, "one of the two is known"
     own = own_memory(device)
     text = f"{format_size(free)} free on {device}, less {KEPT_FREE:.0%}{share}"
-    has = f", and {format_size(own)} that it has" if own else ""
+    has = f", plus {format_size(own)} that it has already" if own else ""
     return Room(_usable(free, device, sharing), text + has)
 
 

@@ -4,11 +4,20 @@ import errno
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, TypeAlias
 
 import torch
 
 from mask2former.config import Run
+from mask2former.training.memory.knobs import (
+    Knob,
+    evaluation_knobs,
+    image_knobs,
+    with_training,
+    worker_knobs,
+)
+
+Where: TypeAlias = Literal["step", "evaluation", "elsewhere"]
 
 PHRASES = (
     "out of memory",  # CUDA, HIP, MPS, XPU, NPU
@@ -24,16 +33,6 @@ PHRASES = (
     "std::bad_alloc",
 )
 """How libraries say it, in small letters."""
-
-
-class Knob(NamedTuple):
-    """One setting of a run that takes less memory."""
-
-    now: str
-    """What it is."""
-    options: str
-    """What to add to the command."""
-    effect: str
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -80,10 +79,10 @@ def smaller(run: Run, images: int) -> Run | None:
     training = run.training
     at_once = min(training.images_per_pass or images, images)
     if at_once > 1:
-        return _with_training(run, images_per_pass=at_once // 2)
+        return with_training(run, images_per_pass=at_once // 2)
     if training.checkpoint_activations or not recomputes(run):
         return None
-    return _with_training(run, images_per_pass=1, checkpoint_activations=True)
+    return with_training(run, images_per_pass=1, checkpoint_activations=True)
 
 
 def recomputes(run: Run) -> bool:
@@ -92,7 +91,13 @@ def recomputes(run: Run) -> bool:
 
 
 def explain_out_of_memory(
-    error: BaseException, run: Run, output: Path, *, images: int, step: int | None = None
+    error: BaseException,
+    run: Run,
+    *,
+    output: Path,
+    images: int,
+    where: Where,
+    step: int | None = None,
 ) -> str:
     """What to do about it, in order of effect, with the values that the run has now.
 
@@ -101,20 +106,45 @@ def explain_out_of_memory(
         run: Its configuration.
         output: Its folder, for commands that can be pasted.
         images: That a process has of a step.
-        step: In which it happened; none: outside of the steps, as in an evaluation.
+        where: It happened; elsewhere: while a run was set up, a batch moved to its device or a
+            loader process begun.
+        step: In which it happened.
     """
     what = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-    where = "in an evaluation" if step is None else f"in step {step}"
-    resume = f"mask2former train --output {shlex.quote(str(output))} --resume"
-    knobs = list(evaluation_knobs(run) if step is None else training_knobs(run, images))
-    lines = [f"memory ran out {where} ({what[:200]}). In order of effect:"]
+    knobs = list(_knobs_for(error, run, images=images, where=where))
+    lines = [f"memory ran out {_tell_where(where, step)} ({what[:200]}). In order of effect:"]
     lines += [f"{knob.now}: {knob.options}  ({knob.effect})" for knob in knobs]
-    lines.append(f"go on with: {resume} {knobs[0].options}")
+    resume = f"mask2former train --output {shlex.quote(str(output))} --resume"
+    to_go_on = [knob.options for knob in knobs if not knob.is_for_new_run]
+    if to_go_on:
+        lines.append(f"go on with: {resume} {to_go_on[0]}")
     return "\n  ".join(lines)
 
 
-def training_knobs(run: Run, images: int) -> Iterator[Knob]:
-    """What makes a step take less, those first that change nothing but its time.
+def _tell_where(where: Where, step: int | None) -> str:
+    if where == "elsewhere":
+        return "outside of steps and evaluations"
+    if where == "evaluation":
+        return "in an evaluation"
+    return "in a step" if step is None else f"in step {step}"
+
+
+def _knobs_for(error: BaseException, run: Run, *, images: int, where: Where) -> Iterator[Knob]:
+    if where == "evaluation":
+        yield from evaluation_knobs(run)
+        return
+    # the system's refusal to begin a process, rather than an allocator's
+    is_of_machine = where == "elsewhere" and isinstance(error, OSError)
+    if is_of_machine:
+        yield from worker_knobs(run)
+    yield from pass_knobs(run, images)
+    yield from image_knobs(run)
+    if not is_of_machine:
+        yield from worker_knobs(run)
+
+
+def pass_knobs(run: Run, images: int) -> Iterator[Knob]:
+    """What does the same step with less, in more time.
 
     Args:
         run: Its configuration.
@@ -122,73 +152,16 @@ def training_knobs(run: Run, images: int) -> Iterator[Knob]:
     """
     less = smaller(run, images)
     if less is not None and not less.training.checkpoint_activations:
-        half = less.training.images_per_pass
         yield Knob(
             f"training.images_per_pass is {run.training.images_per_pass or images}",
-            f"--set training.images_per_pass={half}",
+            f"--set training.images_per_pass={less.training.images_per_pass}",
             "the same step in more passes",
+            less,
         )
     if not run.training.checkpoint_activations and recomputes(run):
         yield Knob(
             "training.checkpoint_activations is false",
             "--set training.images_per_pass=1 --set training.checkpoint_activations=true",
             "the same step, about a third slower",
+            with_training(run, images_per_pass=1, checkpoint_activations=True),
         )
-    height, width = run.data.augmentation.crop
-    yield Knob(
-        f"data.augmentation.crop is {height} x {width} px",
-        f"--set data.augmentation.crop=[{half_side(height)},{half_side(width)}]",
-        "activations follow the pixels: about a quarter; small objects suffer",
-    )
-    yield from _knobs_of_model(run)
-
-
-def _knobs_of_model(run: Run) -> Iterator[Knob]:
-    """Those that make another run."""
-    if run.model.backbone.name != "resnet50":
-        yield Knob(
-            f"model.backbone.name is {run.model.backbone.name}",
-            "--backbone resnet50",
-            "for a new run; most published backbones take more",
-        )
-    points, queries = run.loss.num_points, run.model.num_queries
-    yield Knob(
-        f"loss.num_points is {points}",
-        f"--set loss.num_points={max(1, points // 4)}",
-        "masks are compared at fewer points",
-    )
-    yield Knob(
-        f"model.num_queries is {queries}",
-        f"--set model.num_queries={max(1, queries // 2)}",
-        "for a new run; at most so many segments in an image",
-    )
-    if run.data.workers > 0:
-        yield Knob(
-            f"data.workers is {run.data.workers}",
-            f"--set data.workers={run.data.workers // 2}",
-            "memory of the machine, not of an accelerator",
-        )
-
-
-def evaluation_knobs(run: Run) -> Iterator[Knob]:
-    """What makes an evaluation take less."""
-    short, longest = run.data.test_size.short_side, run.data.test_size.max_long_side
-    yield Knob(
-        f"data.test_size.short_side is {short} px",
-        f"--set data.test_size.short_side={max(1, short // 2)}",
-        "about a quarter; metrics change",
-    )
-    yield Knob(
-        f"data.test_size.max_long_side is {longest} px",
-        f"--set data.test_size.max_long_side={max(short, longest // 2)}",
-        "long images become smaller",
-    )
-
-
-def half_side(side: int, multiple: int = 32) -> int:
-    """Half of a side in pixels, at least and preferably a multiple of the model's stride."""
-    return max(multiple, side // 2 // multiple * multiple)
-
-
-def _with_training(run: Run, **changes: int | bool) -> Run:
-    return run.model_copy(update={"training": run.training.model_copy(update=changes)})

@@ -68,10 +68,7 @@ def _on_accelerator(work: Work, device: torch.device) -> Peak:
             peak = None
     _give_back(device)
     if peak == 0:
-        raise ValueError(
-            f"{device.type} does not tell how much memory it takes, so that nothing can be "
-            "planned; give --batch N, and training.images_per_pass where a step takes too much"
-        )
+        raise ValueError(_unknown(device.type))
     return Peak(peak, idle)
 
 
@@ -131,7 +128,7 @@ def answer() -> None:
         peak = peak_memory()
         answered = {"peak": peak, "idle": idle}
         if peak is None:
-            answered = {"refused": _unknown()}
+            answered = {"refused": _unknown(sys.platform)}
     except ValueError as error:
         answered = {"refused": str(error)}
     except Exception as error:
@@ -141,8 +138,8 @@ def answer() -> None:
     sys.stdout.write(json.dumps(answered) + "\n")
 
 
-def _unknown() -> str:
+def _unknown(where: str) -> str:
     return (
-        f"the memory that a process takes is not known on {sys.platform}, so that nothing can be "
+        f"the memory that a process takes is not known on {where}, so that nothing can be "
         "planned; give --batch N, and training.images_per_pass where a step takes too much"
     )
