@@ -33,8 +33,8 @@ from torch import Tensor
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-from mask2former.config import Optimizer
 from mask2former.config_io import compose_run
+from mask2former.config_training import Optimizer
 from mask2former.data.batching import pad_images
 from mask2former.data.synthetic import write_synthetic
 from mask2former.loss.criterion import Criterion

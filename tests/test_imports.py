@@ -16,6 +16,8 @@ LAYERS = (
     {"types", "tasks", "suggestions", "files", "processes", "fractions", "masks", "byte_sizes"},
     {
         "kernels",
+        "config_part",
+        "config_training",
         "config",
         "config_errors",
         "recipes",

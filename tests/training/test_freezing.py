@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mask2former.config import Optimizer
+from mask2former.config_training import Optimizer
 from mask2former.model.backbone import make_backbone
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.freezing import freeze_stages

@@ -6,7 +6,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from mask2former.config import Optimizer
+from mask2former.config_training import Optimizer
 from mask2former.model.backbone import make_backbone
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.optimizer import allocate_state, make_optimizer, parameter_groups

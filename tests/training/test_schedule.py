@@ -1,6 +1,6 @@
 import pytest
 
-from mask2former.config import Schedule
+from mask2former.config_training import Schedule
 from mask2former.training.schedule import learning_rate_factor
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.testing import assert_close
 
 from mask2former import config
-from mask2former.config import Training
+from mask2former.config_training import Training
 from mask2former.distributed import is_main, joined, rank
 from mask2former.launch import end_with_launcher, run_processes
 from mask2former.model.mask2former import Mask2Former

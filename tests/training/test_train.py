@@ -14,10 +14,11 @@ from mask2former.data.synthetic import write_synthetic
 from mask2former.evaluation.evaluate import evaluate
 from mask2former.evaluation.scored_data import open_scored_data
 from mask2former.inference.segmenter import Segmenter
-from mask2former.training.callbacks import ScoreAndSave
 from mask2former.training.log.strips import read_strip
 from mask2former.training.module import TrainingModule
-from mask2former.training.train import TrainResult, choose_precision, train
+from mask2former.training.scoring import ScoreAndSave
+from mask2former.training.train import TrainResult, train
+from mask2former.training.trainer import choose_precision
 from mask2former.types import Batch
 from mask2former.weights.open import load, read
 

@@ -18,7 +18,7 @@ from mask2former.config import Run
 from mask2former.data.batching import split_batch
 from mask2former.distributed import average_gradients, mean_over_ranks, rank
 from mask2former.loss.criterion import LossTerms
-from mask2former.loss.matching import CostWeights, UnmatchableError
+from mask2former.loss.matching import UnmatchableError
 from mask2former.model.mask2former import Mask2Former
 from mask2former.training.averaging import AveragedWeights
 from mask2former.training.guards.diagnosis import Work
@@ -27,7 +27,15 @@ from mask2former.training.guards.guard import Guard, poisoned, stop_at
 from mask2former.training.memory.out_of_memory import is_out_of_memory, smaller
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.optimizer import allocate_state, make_optimizer
-from mask2former.training.passes import Normalizers, make_criterion, own_drop_paths, predict, score
+from mask2former.training.passes import (
+    Normalizers,
+    layer_losses,
+    make_criterion,
+    own_drop_paths,
+    predict,
+    score,
+    weighted_sums,
+)
 from mask2former.training.recomputing import recompute_activations
 from mask2former.training.schedule import learning_rate_factor
 from mask2former.training.sharding import clip_gradients, is_sharded, whole_copy
@@ -317,20 +325,3 @@ class TrainingModule(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-
-def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
-    """The parts that add up to the loss."""
-    return {
-        f"loss_{name}": (weight * term.sum()).detach()
-        for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
-    }
-
-
-def layer_losses(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
-    """The parts of every prediction layer, weighted."""
-    return {
-        f"loss_{name}_layer{layer}": value
-        for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
-        for layer, value in enumerate((weight * term).detach())
-    }

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mask2former.config import Optimizer
+from mask2former.config_training import Optimizer
 from mask2former.model.depth import find_depth
 from mask2former.model.features import Backbone
 

@@ -91,3 +91,20 @@ def autocast_as(precision: str, device: torch.device) -> AbstractContextManager:
     if precision not in dtypes:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtypes[precision], cache_enabled=False)
+
+
+def weighted_sums(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
+    """The parts that add up to the loss."""
+    return {
+        f"loss_{name}": (weight * term.sum()).detach()
+        for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
+    }
+
+
+def layer_losses(terms: LossTerms, weights: CostWeights) -> dict[str, Tensor]:
+    """The parts of every prediction layer, weighted."""
+    return {
+        f"loss_{name}_layer{layer}": value
+        for name, weight, term in zip(("class", "mask", "dice"), weights, terms, strict=True)
+        for layer, value in enumerate((weight * term).detach())
+    }

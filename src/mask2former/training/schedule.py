@@ -1,6 +1,6 @@
 """How the learning rate changes over a run."""
 
-from mask2former.config import Schedule
+from mask2former.config_training import Schedule
 
 
 def learning_rate_factor(schedule: Schedule, step: int, num_steps: int) -> float:

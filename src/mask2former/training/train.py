@@ -3,22 +3,17 @@
 import logging
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.strategies import Strategy
-from torch.utils.data import DataLoader
 
 from mask2former.batch_rule import tell_epochs
 from mask2former.check.fast import fast_check
-from mask2former.config import Precision, Run
+from mask2former.config import Run
 from mask2former.config_io import write_run
 from mask2former.data.problems import Strict
 from mask2former.distributed import broadcast, is_main, joined, main_first, world_size
@@ -26,11 +21,7 @@ from mask2former.files import removed_if_empty, usable_folder
 from mask2former.inference.device import find_device
 from mask2former.training.accelerator import (
     NO_PINNED_MEMORY,
-    AnyDevice,
-    computes_in_bfloat16,
-    make_precision,
 )
-from mask2former.training.callbacks import RunLog, ScoreAndSave
 from mask2former.training.data_parallel import make_strategy
 from mask2former.training.determinism import make_deterministic
 from mask2former.training.guards.early_warnings import EarlyWarnings
@@ -40,27 +31,28 @@ from mask2former.training.loader import (
     count_steps,
     make_loader,
     open_splits,
-    without_traceback,
 )
 from mask2former.training.log.log_file import LogFile
 from mask2former.training.log.loggers import RunLoggers, check_loggers
 from mask2former.training.log.pictures import draw_training_samples
+from mask2former.training.log.run_log import RunLog
 from mask2former.training.memory.out_of_memory import explain_out_of_memory, is_out_of_memory
 from mask2former.training.memory.plan import plan_together
 from mask2former.training.model_options import apply_model_options
 from mask2former.training.module import TrainingModule
 from mask2former.training.plots.plots import plot_run
+from mask2former.training.scoring import ScoreAndSave
 from mask2former.training.states.dispensable import Dispensable
 from mask2former.training.states.saving import SaveAndStop, StateWriter
 from mask2former.training.states.signals import REQUEUE_SIGNAL, Stopped, StopRequests
 from mask2former.training.states.slurm import requeue_job
 from mask2former.training.states.state import SavedState, StateFiles, check_fits
+from mask2former.training.trainer import ChosenPrecision, choose_precision, fit, make_trainer
 from mask2former.weights.build import build_model
 from mask2former.weights.start import load_start
 
 logger = logging.getLogger(__name__)
 EVALUATIONS_PER_RUN = 10
-ChosenPrecision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -184,14 +176,14 @@ def _train(
             run, splits.classes, epoch_length=splits.epoch_length, num_steps=num_steps
         )
         callbacks: list[lightning.Callback] = [log, early, saving, scoring]
-        trainer = _make_trainer(where, precision, writer, strategy, callbacks=callbacks)
+        trainer = make_trainer(where, precision, writer, strategy, callbacks=callbacks)
         evidence = EvidenceFolder(output / "evidence", run, splits.classes)
         module = TrainingModule(model, run, num_steps, evidence=evidence, on_batch=early.look)
         if state is not None:
             check_fits(state.path, module, splits.classes)
         explained = _explained(trainer, module, scoring, output)
         with saving.requests, _stoppable_at_once(run, saving), explained:
-            _fit(trainer, module, loader, None if state is None else state.path)
+            fit(trainer, module, loader, None if state is None else state.path)
         if saving.stopped_by is not None:
             raise _stopped(run, saving.stopped_by)
         if is_main():
@@ -218,34 +210,6 @@ def _planned(run: Run, splits: Splits, where: torch.device, precision: ChosenPre
     planned = plan_together(exact, len(splits.classes), device=where, validation=splits.validation)
     wanted = planned.training.model_copy(update={"precision": run.training.precision})
     return planned.model_copy(update={"training": wanted})
-
-
-def choose_precision(wanted: Precision, device: torch.device) -> ChosenPrecision:
-    """The precision to train in: "auto" is bf16 on a device that computes with it, else float32.
-
-    Raises:
-        ValueError: The device cannot train in this precision.
-    """
-    if wanted == "16-mixed" and device.type == "cpu":
-        raise ValueError("precision 16-mixed needs a GPU; take 32-true or bf16-mixed on the CPU")
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if computes_in_bfloat16(device) else "32-true"
-
-
-def _fit(
-    trainer: lightning.Trainer,
-    module: TrainingModule,
-    loader: DataLoader,
-    state: Path | None,
-) -> None:
-    try:
-        with _quiet():
-            trainer.fit(module, loader, ckpt_path=state, weights_only=True)
-    except (ValueError, OSError) as error:
-        raise without_traceback(error) from error
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
 
 
 @contextmanager
@@ -280,34 +244,6 @@ def _stoppable_at_once(run: Run, saving: SaveAndStop) -> Iterator[None]:
             raise
         requeued = run.training.requeue and (not is_main() or requeue_job())
         raise Stopped(saving.requests.number, requeued=requeued) from None
-
-
-def _make_trainer(
-    device: torch.device,
-    precision: ChosenPrecision,
-    writer: StateWriter,
-    strategy: Strategy,
-    *,
-    callbacks: list[lightning.Callback],
-) -> lightning.Trainer:
-    plugins: list[Any] = [writer, make_precision(precision, device)]
-    if world_size() == 1:
-        plugins.append(LightningEnvironment())  # not whatever Lightning finds, as a scheduler's
-    with _quiet():
-        return lightning.Trainer(
-            accelerator=AnyDevice(),
-            devices=[device],  # pyrefly: ignore[bad-argument-type]
-            strategy=strategy,
-            max_steps=-1,  # scoring ends the run: Lightning would not even begin one that is done
-            max_epochs=-1,
-            plugins=plugins,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
 
 
 def _is_taken(output: Path) -> bool:
@@ -372,21 +308,3 @@ def _log_start(run: Run, splits: Splits, num_steps: int) -> None:
         )  # fmt: skip
     if run.model.backbone.freeze and from_nothing:
         logger.warning("stages of the backbone are frozen at random weights")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning praises itself and warns of choices that are made on purpose here."""
-    lightning_logger = logging.getLogger("lightning.pytorch")
-    level = lightning_logger.level
-    lightning_logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            # the schedule goes on where the first steps overflow in 16-mixed and are left out
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-            # between compiled parts
-            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-            yield
-    finally:
-        lightning_logger.setLevel(level)

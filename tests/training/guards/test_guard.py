@@ -17,7 +17,7 @@ from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
 from mask2former.launch import run_processes
 from mask2former.loss.criterion import Criterion, LossTerms
-from mask2former.training import train as train_file
+from mask2former.training import trainer as trainer_file
 from mask2former.training.guards import guard as guard_file
 from mask2former.training.guards.diagnosis import Findings, Work
 from mask2former.training.guards.evidence import reproduce
@@ -289,7 +289,7 @@ def test_float16_may_look_for_its_scale(
 ) -> None:
     spoiler = Spoiler(monkeypatch, set())
     # so much overflows float16; the next scale is 2^10
-    monkeypatch.setattr(train_file, "make_precision", in_float16(2.0**40))
+    monkeypatch.setattr(trainer_file, "make_precision", in_float16(2.0**40))
     run = small_run(data, steps=3, eval_every=3)
     train(run, tmp_path / "run", device="cpu", progress=False)
     same = [torch.equal(a, b) for a, b in itertools.pairwise(spoiler.before)]
@@ -303,7 +303,7 @@ def test_float16_does_not_excuse_losses_that_are_not_finite(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Spoiler(monkeypatch, {1})
-    monkeypatch.setattr(train_file, "make_precision", in_float16(64.0))
+    monkeypatch.setattr(trainer_file, "make_precision", in_float16(64.0))
     with pytest.raises(FloatingPointError, match=r"^step 2: .*mask loss is not finite"):
         train(small_run(data), tmp_path / "run", device="cpu", progress=False)
     content = torch.load(tmp_path / "run/evidence/step_2/batch.pt", weights_only=True)

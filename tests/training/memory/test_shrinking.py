@@ -15,8 +15,8 @@ from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
 from mask2former.training import data_parallel
 from mask2former.training import module as module_file
-from mask2former.training.callbacks import ScoreAndSave
 from mask2former.training.module import TrainingModule
+from mask2former.training.scoring import ScoreAndSave
 from mask2former.training.train import train
 from mask2former.weights.open import read
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from mask2former.config import LoggerName, Run
+from mask2former.config import Run
 from mask2former.config_io import format_run
+from mask2former.config_training import LoggerName
 from mask2former.files import append_whole, replacing
 from mask2former.training.log.metrics_file import MetricsFile
 from mask2former.training.plots.curves import LOG_NAME
