@@ -17,6 +17,8 @@ from mask2former.config_io import compose_run, write_run
 from mask2former.data.synthetic import write_synthetic
 from mask2former.launch import run_processes
 from mask2former.loss.criterion import Criterion, LossTerms
+from mask2former.model.backbone import make_backbone
+from mask2former.model.mask2former import Mask2Former
 from mask2former.training import trainer as trainer_file
 from mask2former.training.guards import guard as guard_file
 from mask2former.training.guards.diagnosis import Findings, Work
@@ -180,7 +182,8 @@ def test_what_the_step_showed_is_told_where_its_repetition_shows_nothing(
     numbers = Normalizers(torch.tensor(1.0), torch.tensor(1.0))
     work = Work(Batch([], [], [], []), numbers, 0, None)
     cause = "the loss is nan (images 7)"
-    error = stop_at(3, nn.Identity(), Criterion(), work, place=None, causes=[cause])
+    model = Mask2Former(make_backbone("resnet10t"), 2, encoder_layers=1, decoder_layers=1)
+    error = stop_at(3, model, Criterion(), work, place=None, causes=[cause])
     assert f"are not finite: {cause}; run again, the batch gave finite numbers" in str(error)
 
 
