@@ -45,14 +45,25 @@ def image(
     index: int, *sides: float, size: tuple[int, int] | None = (480, 640), class_id: int = 0
 ) -> ImageFacts:
     """With a square object of each side in pixels."""
-    table = np.zeros(len(sides), OBJECT)
-    table["area"] = np.square(sides)
-    table["class_id"] = class_id
+    return facts_of([(class_id, side**2) for side in sides], index=index, size=size)
+
+
+def facts_of(
+    objects: Sequence[tuple[int, float]],
+    *,
+    split: str = "train",
+    index: int = 0,
+    size: tuple[int, int] | None = (480, 640),
+) -> ImageFacts:
+    """Of an image with an object of each (class id, area)."""
+    table = np.zeros(len(objects), OBJECT)
+    table["class_id"] = [class_id for class_id, _ in objects]
+    table["area"] = [area for _, area in objects]
     return ImageFacts(
-        split="train",
+        split=split,
         index=index,
         image_id=index,
-        file=f"{index}.jpg",
+        file=f"{split}/{index}.jpg",
         group=None,
         size=size,
         digest=None,

@@ -1,13 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mask2former.check.facts import ImageFacts
 from mask2former.check.findings import Finding, group_findings
 from mask2former.check.judge import class_findings, image_findings, judge
-from mask2former.check.objects import OBJECT
 from mask2former.check.sizes import (
     evaluation_scales,
     training_scales,
@@ -22,6 +20,7 @@ from mask2former.data.annotations import SegmentMap
 from mask2former.data.dataset import Record, TaskDataset
 from mask2former.data.problems import Problem
 from mask2former.types import Classes
+from surveyed import facts_of
 
 CLASSES = Classes(("cat", "dog", "<b>"), (1, 2, 7), (True, True, False))
 DATA = Data(
@@ -37,24 +36,7 @@ def image(
     size: tuple[int, int] | None = (100, 120),
 ) -> ImageFacts:
     """With an object of each (class id, area)."""
-    table = np.zeros(len(objects), OBJECT)
-    table["class_id"] = [class_id for class_id, _ in objects]
-    table["area"] = [area for _, area in objects]
-    return ImageFacts(
-        split=split,
-        index=index,
-        image_id=index,
-        file=f"{split}/{index}.jpg",
-        group=None,
-        size=size,
-        digest=None,
-        thumbnail=None,
-        is_annotated=True,
-        objects=table,
-        overlap=0,
-        unlabelled=0,
-        findings=(),
-    )
+    return facts_of(objects, split=split, index=index, size=size)
 
 
 def unread(record: Record) -> SegmentMap:
